@@ -1,0 +1,227 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+/// The plain structs that pass the seam (kernel.hpp). Each lists its members once in `fields`, which carries it between processes
+/// (archive.hpp). Sizes are bytes. Device numbers are `makedev(3)` values.
+namespace ordinald::mount {
+
+/// One volume's image: a regular file directly beneath a pool's directory.
+struct ImageRef {
+  std::string directory;  ///< absolute
+  std::string file;       ///< a name without a slash
+  std::string volume_id;  ///< what the image's `trusted.ordinald.volume` attribute must say
+  void fields(auto& f) { f(directory, file, volume_id); }
+};
+
+struct ImageSpec {
+  ImageRef image;
+  std::uint64_t size = 0;
+  bool thick = false;  ///< every block allocated by fallocate(2)
+  void fields(auto& f) { f(image, size, thick); }
+};
+
+struct ImageInfo {
+  std::uint64_t size = 0;
+  std::uint64_t allocated = 0;
+  std::uint64_t device = 0;  ///< st_dev: holds within one boot only
+  std::uint64_t inode = 0;
+  std::string volume_id;  ///< of the attribute; empty where there is none
+  void fields(auto& f) { f(size, allocated, device, inode, volume_id); }
+};
+
+struct PoolImage {
+  std::string file;
+  std::uint64_t size = 0;
+  std::uint64_t allocated = 0;
+  std::string volume_id;  ///< of the attribute; empty where there is none (not ours)
+  void fields(auto& f) { f(file, size, allocated, volume_id); }
+};
+
+/// A pool's directory and the file system below it.
+struct PoolUsage {
+  std::uint64_t total = 0;
+  std::uint64_t free = 0;  ///< to an unprivileged writer (f_bavail)
+  std::uint64_t device = 0;
+  bool read_only = false;
+  std::vector<PoolImage> images;
+  void fields(auto& f) { f(total, free, device, read_only, images); }
+};
+
+/// A block device as it is on this node now, with the proof that it is the right one. Every verb that opens it compares all of this
+/// with what it opened, and refuses with failed_precondition when anything differs.
+struct Device {
+  std::string path;                  ///< /dev/loopN, for people and for opening; proves nothing
+  std::uint64_t number = 0;          ///< makedev(major, minor)
+  std::uint64_t diskseq = 0;         ///< /sys/dev/block/M:m/diskseq, never reused within a boot
+  std::uint64_t backing_device = 0;  ///< loop: st_dev of the backing file
+  std::uint64_t backing_inode = 0;   ///< loop: its inode
+  std::uint64_t size = 0;            ///< when last looked at; not compared
+  std::uint32_t block_size = 0;      ///< logical; not compared
+  bool read_only = false;            ///< the device's own flag when last looked at; not compared
+  void fields(auto& f) { f(path, number, diskseq, backing_device, backing_inode, size, block_size, read_only); }
+};
+
+/// One thing that libblkid found.
+struct Signature {
+  std::string usage;  ///< filesystem, raid, crypto, other, or partition-table
+  std::string type;   ///< ext4, xfs, LVM2_member, crypto_LUKS, gpt …
+  std::string uuid;
+  std::string label;
+  void fields(auto& f) { f(usage, type, uuid, label); }
+};
+
+/// How strong a proof of blankness is asked for (rule 1).
+enum class BlankProof : std::uint8_t {
+  none,        ///< signatures only
+  all_zero,    ///< an image file: all that SEEK_DATA calls data reads as zero
+  edges_zero,  ///< other devices: the first and the last MiB read as zero
+};
+
+struct ProbeRequest {
+  Device device;
+  BlankProof proof = BlankProof::none;
+  ImageRef image;  ///< for all_zero
+  void fields(auto& f) { f(device, proof, image); }
+};
+
+struct Probe {
+  /// O_EXCL was refused: a filesystem on it is alive somewhere (or a tool has it). What follows was then read without it,
+  /// and nothing may be called blank.
+  bool busy = false;
+  std::vector<Signature> signatures;
+  bool blank = false;                 ///< no signature, every read succeeded, and the proof asked for holds
+  std::string not_blank_reason;       ///< for a person, where `blank` is false
+  std::uint64_t filesystem_size = 0;  ///< of ext4, xfs or btrfs, by its superblock; 0 otherwise
+  void fields(auto& f) { f(busy, signatures, blank, not_blank_reason, filesystem_size); }
+};
+
+enum class AccessTime : std::uint8_t { relatime, noatime, strictatime };
+
+/// The flags of a mount point (not of the filesystem): mount_setattr(2).
+struct MountAttributes {
+  bool read_only = false;
+  bool no_suid = false;
+  bool no_dev = false;
+  bool no_exec = false;
+  bool no_dir_atime = false;
+  AccessTime atime = AccessTime::relatime;
+  void fields(auto& f) { f(read_only, no_suid, no_dev, no_exec, no_dir_atime, atime); }
+  bool operator==(const MountAttributes&) const = default;
+};
+
+/// What must be found at a path for it to count as ours.
+struct Expected {
+  std::uint64_t number = 0;  ///< the block device's number: st_dev of ext4 and xfs, st_rdev of a block target
+  std::string fs_type;       ///< empty: a block target
+  std::string uuid;          ///< of the filesystem; what tells btrfs, whose st_dev is anonymous
+  void fields(auto& f) { f(number, fs_type, uuid); }
+};
+
+struct MountRequest {
+  Device device;
+  std::string fs_type;
+  std::string uuid;
+  std::vector<std::string> options;  ///< the filesystem's own, `key` or `key=value`, each with its place in the call's mount_flags
+  std::vector<std::uint32_t>
+      option_places;  ///< same length as options: its index in mount_flags, for the error's text; UINT32_MAX: our own
+  MountAttributes attributes;
+  std::string target;  ///< an existing directory, or one whose parent exists (it is made, 0750)
+  void fields(auto& f) { f(device, fs_type, uuid, options, option_places, attributes, target); }
+};
+
+enum class TargetKind : std::uint8_t { directory, file };
+
+struct BindRequest {
+  std::string source;  ///< the staging path, or a device's node
+  Expected expected;   ///< what the source must be, checked on the very tree that is bound
+  std::string target;  ///< made when missing; its parent must exist
+  TargetKind kind = TargetKind::directory;
+  MountAttributes attributes;
+  void fields(auto& f) { f(source, expected, target, kind, attributes); }
+};
+
+struct UnmountRequest {
+  std::string path;
+  Expected expected;    ///< a mount of anything else is left alone: failed_precondition
+  bool remove = false;  ///< afterwards remove the directory (only when empty) or the file (only when of size 0)
+  void fields(auto& f) { f(path, expected, remove); }
+};
+
+enum class FileKind : std::uint8_t { none, directory, regular, block_device, symlink, other };
+
+/// What is at a path, by statx(2), without following a symlink at its end.
+struct PathInfo {
+  FileKind kind = FileKind::none;
+  bool mount_root = false;
+  bool broken = false;       ///< a mount whose filesystem answers ENOTCONN, ESTALE, EIO, EHOSTDOWN, ENODEV or ESHUTDOWN
+  std::uint64_t device = 0;  ///< st_dev
+  std::uint64_t rdev = 0;    ///< st_rdev of a block_device
+  std::string fs_uuid;       ///< btrfs only
+  std::uint64_t mount_id = 0;
+  bool read_only = false;  ///< the mount point or its filesystem is read-only (statvfs ST_RDONLY)
+  void fields(auto& f) { f(kind, mount_root, broken, device, rdev, fs_uuid, mount_id, read_only); }
+};
+
+/// Whether `info` is what `expected` describes, as a mount.
+bool matches(const PathInfo& info, const Expected& expected);
+
+struct FilesystemUsage {
+  std::uint64_t total = 0, available = 0, used = 0;
+  std::uint64_t inodes = 0, inodes_free = 0, inodes_used = 0;
+  void fields(auto& f) { f(total, available, used, inodes, inodes_free, inodes_used); }
+};
+
+/// One line of /proc/PID/mountinfo, unescaped (proc_pid_mountinfo(5)).
+struct MountEntry {
+  std::uint64_t id = 0;
+  std::uint64_t parent = 0;
+  std::uint64_t device = 0;
+  std::string root;
+  std::string mount_point;
+  std::string options;  ///< of the mount point
+  std::string fs_type;
+  std::string source;
+  std::string super_options;  ///< of the filesystem
+  void fields(auto& f) { f(id, parent, device, root, mount_point, options, fs_type, source, super_options); }
+};
+
+/// A mount namespace other than ours in which a filesystem is still mounted.
+struct Pin {
+  std::int64_t pid = 0;  ///< the lowest process in it
+  std::string command;   ///< its comm
+  std::string mount_point;
+  std::uint64_t mount_namespace = 0;
+  void fields(auto& f) { f(pid, command, mount_point, mount_namespace); }
+};
+
+struct GrowRequest {
+  Device device;
+  std::string fs_type;  ///< ext4, xfs, btrfs
+  std::string path;     ///< where it is mounted
+  void fields(auto& f) { f(device, fs_type, path); }
+};
+
+/// A program to run (rule 8): absolute argv, no shell, clean environment, a process group and a mount namespace of its own
+/// whose /dev holds `null` and the device only.
+struct ToolRequest {
+  std::vector<std::string> argv;
+  Device device;  ///< identity compared before and after
+  std::chrono::milliseconds deadline{0};
+  void fields(auto& f) { f(argv, device, deadline); }
+};
+
+struct ToolOutcome {
+  int exit_status = -1;    ///< -1: it did not exit by itself
+  int signal = 0;          ///< that ended it, 0 if none
+  bool timed_out = false;  ///< killed and reaped when its deadline passed
+  std::string output;      ///< stdout and stderr, at most the last 16 KiB
+  std::chrono::milliseconds took{0};
+  void fields(auto& f) { f(exit_status, signal, timed_out, output, took); }
+};
+
+}  // namespace ordinald::mount
