@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "mount/result.hpp"
+#include "mount/unique_fd.hpp"
+
+/// Small wrappers over open(2), openat2(2) and read(2) that the modules of LinuxKernel share. Every descriptor is close-on-exec.
+namespace ordinald::mount {
+
+/// A directory, opened for reading. not_found: it is missing, or no directory.
+Result<UniqueFd> open_directory(const std::string& path);
+
+/// `name` directly beneath `directory`, never through a symlink (openat2(2)). not_found: no such file. failed_precondition: a symlink.
+Result<UniqueFd> open_beneath(int directory, const std::string& name, int flags);
+
+/// All of a file of /proc or /sys, without its last newline.
+Result<std::string> read_kernel_file(const std::string& path);
+
+/// Fills the buffer from `offset`; answers fewer bytes only at the end of the file.
+Result<std::size_t> read_at(int fd, std::span<std::byte> buffer, std::uint64_t offset);
+
+bool is_zero(std::span<const std::byte> bytes);
+
+/// `/proc/self/fd/N`: a way to name an O_PATH descriptor to calls that take only paths.
+std::string proc_path(int fd);
+
+}  // namespace ordinald::mount

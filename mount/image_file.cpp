@@ -1,0 +1,301 @@
+#include "mount/image_file.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+#include <utility>
+
+#include "mount/files.hpp"
+
+namespace ordinald::mount {
+namespace {
+
+constexpr const char* volume_attribute = "trusted.ordinald.volume";
+constexpr std::uint64_t stat_block = 512;  // the unit of st_blocks, whatever the file system's is
+
+Result<void> check_name(const ImageRef& image) {
+  if (image.file.empty() || image.file == "." || image.file == ".." || image.file.find('/') != std::string::npos ||
+      image.file.size() > 200) {
+    return make_error(ErrorCode::invalid_argument, "an image's file name must be a plain name: " + image.file);
+  }
+  return success();
+}
+
+/// The attribute's value; empty where there is none, or where the file system keeps no such attributes.
+Result<std::string> read_attribute(const std::string& path) {
+  std::array<char, 1024> value{};
+  // By path and not by descriptor: an open would break the lease by which another worker is just proving that nobody has the image.
+  const ssize_t size = ::lgetxattr(path.c_str(), volume_attribute, value.data(), value.size());
+  if (size < 0) {
+    if (errno == ENODATA || errno == EOPNOTSUPP) {
+      return std::string{};
+    }
+    return errno_error(errno, "reading the attribute of " + path);
+  }
+  return std::string{value.data(), static_cast<std::size_t>(size)};
+}
+
+ImageInfo to_info(const struct stat& status, std::string volume_id) {
+  return {.size = static_cast<std::uint64_t>(status.st_size),
+          .allocated = static_cast<std::uint64_t>(status.st_blocks) * stat_block,
+          .device = status.st_dev,
+          .inode = status.st_ino,
+          .volume_id = std::move(volume_id)};
+}
+
+Result<ImageInfo> info_of(int fd, const ImageRef& image) {
+  struct stat status{};
+  if (::fstat(fd, &status) != 0) {
+    return errno_error(errno, "looking at " + describe(image));
+  }
+  return to_info(status, image.volume_id);
+}
+
+Error not_ours(const ImageRef& image, const std::string& found) {
+  return make_error(ErrorCode::failed_precondition, describe(image) + " is not this volume's: its attribute " + volume_attribute +
+                                                        (found.empty() ? " is missing" : " says " + found) +
+                                                        ". It is left alone; find out where the file came from");
+}
+
+/// Allocates `[0, size)` beyond what is allocated already, then sets the size. Until every block is there the size stays, so that a
+/// full file system, or a crash, leaves no image of a size that nobody asked for.
+Result<void> set_size(int fd, const ImageSpec& spec, std::uint64_t old_size) {
+  const std::uint64_t size = std::max(spec.size, old_size);
+  if (spec.thick && size > 0) {
+    int result = 0;
+    do {
+      result = ::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size));
+    } while (result != 0 && errno == EINTR);
+    if (result != 0) {
+      const int error = errno;
+      // Gives back what was taken beyond the end; holes that it filled below stay filled, which does no harm.
+      if (::ftruncate(fd, static_cast<off_t>(old_size)) != 0) {
+        return errno_error(errno, "giving back a part of " + describe(spec.image) + " after its allocation failed");
+      }
+      const std::string what = "allocating " + std::to_string(size) + " bytes for " + describe(spec.image);
+      if (error == EOPNOTSUPP) {
+        return errno_error(ErrorCode::failed_precondition, error, what + " (this file system can't: use a thin pool)");
+      }
+      if (error == EFBIG) {
+        return errno_error(ErrorCode::out_of_range, error, what);
+      }
+      return errno_error(error, what);
+    }
+  }
+  if (size != old_size && ::ftruncate(fd, static_cast<off_t>(size)) != 0) {
+    const int error = errno;
+    const std::string what = "setting the size of " + describe(spec.image) + " to " + std::to_string(size);
+    return error == EFBIG || error == EINVAL ? errno_error(ErrorCode::out_of_range, error, what) : errno_error(error, what);
+  }
+  return success();
+}
+
+Result<void> sync_image(int fd, const ImageRef& image) {
+  if (::fsync(fd) != 0) {
+    return errno_error(errno, "making " + describe(image) + " durable");
+  }
+  return success();
+}
+
+Result<void> sync_directory(int directory, const ImageRef& image) {
+  if (::fsync(directory) != 0) {
+    return errno_error(errno, "making the directory " + image.directory + " durable");
+  }
+  return success();
+}
+
+Result<ImageInfo> grow_open_image(int fd, const ImageSpec& spec) {
+  struct stat status{};
+  if (::fstat(fd, &status) != 0) {
+    return errno_error(errno, "looking at " + describe(spec.image));
+  }
+  const auto old_size = static_cast<std::uint64_t>(status.st_size);
+  if (spec.thick || old_size < spec.size) {
+    TRYV(set_size(fd, spec, old_size));
+    TRYV(sync_image(fd, spec.image));
+  }
+  return info_of(fd, spec.image);
+}
+
+/// The new image under its temporary name, complete and durable.
+Result<ImageInfo> write_new_image(int fd, const ImageSpec& spec) {
+  TRYV(set_size(fd, spec, 0));
+  const std::string& id = spec.image.volume_id;
+  if (::fsetxattr(fd, volume_attribute, id.data(), id.size(), 0) != 0) {
+    const int error = errno;
+    const std::string what = std::string{"setting the attribute "} + volume_attribute + " of " + describe(spec.image);
+    if (error == EOPNOTSUPP || error == EPERM) {
+      return errno_error(ErrorCode::failed_precondition, error,
+                         what + " (a pool's file system must keep trusted attributes, and the agent needs CAP_SYS_ADMIN)");
+    }
+    return errno_error(error, what);
+  }
+  TRYV(sync_image(fd, spec.image));
+  return info_of(fd, spec.image);
+}
+
+std::string temporary_name(const ImageRef& image) { return "." + image.file + ".new"; }
+
+}  // namespace
+
+std::string describe(const ImageRef& image) { return "the image " + image.directory + "/" + image.file + " of volume " + image.volume_id; }
+
+Result<UniqueFd> open_image(const ImageRef& image, int flags) {
+  TRY(const auto found, inspect_image_file(image));
+  if (!found) {
+    return make_error(ErrorCode::not_found, describe(image) + " does not exist");
+  }
+  if (found->volume_id != image.volume_id) {
+    return not_ours(image, found->volume_id);
+  }
+  TRY(const auto directory, open_directory(image.directory));
+  TRY(auto fd, open_beneath(directory.get(), image.file, flags));
+  struct stat status{};
+  if (::fstat(fd.get(), &status) != 0) {
+    return errno_error(errno, "looking at " + describe(image));
+  }
+  if (status.st_dev != found->device || status.st_ino != found->inode) {
+    return make_error(ErrorCode::failed_precondition, describe(image) + " was replaced while it was being opened");
+  }
+  return fd;
+}
+
+Result<ImageInfo> create_image_file(const ImageSpec& spec) {
+  TRY(const auto existing, inspect_image_file(spec.image));
+  if (existing) {
+    if (existing->volume_id != spec.image.volume_id) {
+      Error error = not_ours(spec.image, existing->volume_id);
+      error.code = ErrorCode::already_exists;
+      return error;
+    }
+    return resize_image_file(spec);
+  }
+  TRY(const auto directory, open_directory(spec.image.directory));
+  // A file of this name was left by a creation that crashed: nobody else may use it, and the volume's lock is held.
+  const std::string temporary = temporary_name(spec.image);
+  if (::unlinkat(directory.get(), temporary.c_str(), 0) != 0 && errno != ENOENT) {
+    return errno_error(errno, "removing the half-made " + spec.image.directory + "/" + temporary);
+  }
+  const UniqueFd fd{::openat(directory.get(), temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)};
+  if (!fd) {
+    return errno_error(errno, "creating " + describe(spec.image));
+  }
+  auto info = write_new_image(fd.get(), spec);
+  if (info && ::renameat2(directory.get(), temporary.c_str(), directory.get(), spec.image.file.c_str(), RENAME_NOREPLACE) != 0) {
+    const int error = errno;
+    info =
+        errno_error(error == EEXIST ? ErrorCode::already_exists : ErrorCode::internal, error, "giving its name to " + describe(spec.image));
+  }
+  if (!info) {
+    // Best effort: what stays is replaced by the next try, and the error that counts is the one above.
+    ::unlinkat(directory.get(), temporary.c_str(), 0);
+    return info;
+  }
+  TRYV(sync_directory(directory.get(), spec.image));
+  return info;
+}
+
+Result<std::optional<ImageInfo>> inspect_image_file(const ImageRef& image) {
+  TRYV(check_name(image));
+  const std::string path = image.directory + "/" + image.file;
+  struct stat status{};
+  if (::lstat(path.c_str(), &status) != 0) {
+    if (errno != ENOENT) {
+      return errno_error(errno == ENOTDIR ? ErrorCode::not_found : ErrorCode::internal, errno, "looking at " + describe(image));
+    }
+    TRYV(open_directory(image.directory));
+    return std::optional<ImageInfo>{};
+  }
+  if (!S_ISREG(status.st_mode)) {
+    return make_error(ErrorCode::failed_precondition, describe(image) + " is not a regular file; it is left alone");
+  }
+  TRY(auto volume_id, read_attribute(path));
+  return std::optional{to_info(status, std::move(volume_id))};
+}
+
+Result<ImageInfo> resize_image_file(const ImageSpec& spec) {
+  TRY(const auto fd, open_image(spec.image, O_RDWR));
+  return grow_open_image(fd.get(), spec);
+}
+
+Result<void> remove_image_file(const ImageRef& image) {
+  TRY(const auto found, inspect_image_file(image));
+  TRY(const auto directory, open_directory(image.directory));
+  if (found) {
+    if (found->volume_id != image.volume_id) {
+      return not_ours(image, found->volume_id);
+    }
+    if (::unlinkat(directory.get(), image.file.c_str(), 0) != 0 && errno != ENOENT) {
+      return errno_error(errno, "removing " + describe(image));
+    }
+  }
+  // What a creation that crashed has left.
+  if (::unlinkat(directory.get(), temporary_name(image).c_str(), 0) != 0 && errno != ENOENT) {
+    return errno_error(errno, "removing the half-made " + describe(image));
+  }
+  // Also where there was none: an earlier try may have ended between the two.
+  return sync_directory(directory.get(), image);
+}
+
+Result<PoolUsage> inspect_pool_directory(const std::string& directory) {
+  TRY(auto fd, open_directory(directory));
+  struct stat status{};
+  struct statvfs usage{};
+  if (::fstat(fd.get(), &status) != 0 || ::fstatvfs(fd.get(), &usage) != 0) {
+    return errno_error(errno, "looking at the directory " + directory);
+  }
+  PoolUsage result{.total = usage.f_blocks * usage.f_frsize,
+                   .free = usage.f_bavail * usage.f_frsize,
+                   .device = status.st_dev,
+                   .read_only = (usage.f_flag & ST_RDONLY) != 0,
+                   .images = {}};
+  const std::unique_ptr<DIR, decltype([](DIR* stream) { ::closedir(stream); })> stream{::fdopendir(fd.get())};
+  if (!stream) {
+    return errno_error(errno, "listing the directory " + directory);
+  }
+  fd.release();  // the stream closes it
+  while (true) {
+    errno = 0;
+    const dirent* entry = ::readdir(stream.get());
+    if (entry == nullptr) {
+      if (errno != 0) {
+        return errno_error(errno, "listing the directory " + directory);
+      }
+      return result;
+    }
+    const std::string name{static_cast<const char*>(entry->d_name)};
+    if (!name.ends_with(".img")) {
+      continue;
+    }
+    const std::string path = directory + "/" + name;
+    if (::lstat(path.c_str(), &status) != 0) {
+      if (errno == ENOENT) {
+        continue;  // removed while we looked
+      }
+      return errno_error(errno, "looking at " + path);
+    }
+    if (!S_ISREG(status.st_mode)) {
+      continue;
+    }
+    auto volume_id = read_attribute(path);
+    if (!volume_id) {
+      if (volume_id.error().sys_errno == ENOENT) {
+        continue;
+      }
+      return volume_id.error();
+    }
+    ImageInfo info = to_info(status, std::move(volume_id).value());
+    result.images.push_back({.file = name, .size = info.size, .allocated = info.allocated, .volume_id = std::move(info.volume_id)});
+  }
+}
+
+}  // namespace ordinald::mount

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "mount/kernel.hpp"
+#include "mount/unique_fd.hpp"
+
+/// Images: the regular files of an image pool. Verbs of Kernel (kernel.hpp has their errors); stateless, any thread; sizes in bytes.
+///
+/// An image carries its volume's id in the attribute `trusted.ordinald.volume` (xattr(7): no workload can write those), which holds
+/// across boots, where st_dev does not. It gets the attribute before it gets its name, so a file without it was never ours.
+namespace ordinald::mount {
+
+/// "the image /pool/x.img of volume v", for messages.
+std::string describe(const ImageRef& image);
+
+/// The image, opened beneath its directory and proven to be a regular file and this volume's. not_found: no image, or no directory.
+/// failed_precondition: another kind of file, or not this volume's.
+Result<UniqueFd> open_image(const ImageRef& image, int flags);
+
+Result<ImageInfo> create_image_file(const ImageSpec& spec);
+Result<std::optional<ImageInfo>> inspect_image_file(const ImageRef& image);
+Result<ImageInfo> resize_image_file(const ImageSpec& spec);
+Result<void> remove_image_file(const ImageRef& image);
+Result<PoolUsage> inspect_pool_directory(const std::string& directory);
+
+}  // namespace ordinald::mount

@@ -1,0 +1,146 @@
+#include "mount/image_pool.hpp"
+
+#include <filesystem>
+#include <utility>
+
+namespace ordinald::mount {
+
+ImagePool::ImagePool(Settings settings) : settings_(std::move(settings)) {}
+
+ImageRef ImagePool::image(const PoolVolume& volume) const {
+  return ImageRef{.directory = settings_.directory, .file = volume.id + ".img", .volume_id = volume.id};
+}
+
+std::string ImagePool::path(const PoolVolume& volume) const { return settings_.directory + "/" + volume.id + ".img"; }
+
+std::uint64_t ImagePool::round_up(std::uint64_t bytes, std::uint32_t block_size) const {
+  return (bytes + block_size - 1) / block_size * block_size;
+}
+
+ProbeRequest ImagePool::blank_probe(const PoolVolume& volume, const Device& device) const {
+  return ProbeRequest{.device = device, .proof = BlankProof::all_zero, .image = image(volume)};
+}
+
+Result<void> ImagePool::prepare() const {
+  std::error_code error;
+  std::filesystem::create_directories(settings_.directory, error);
+  if (error) {
+    return errno_error(ErrorCode::failed_precondition, error.value(),
+                       "pool " + settings_.name + ": making its directory " + settings_.directory);
+  }
+  return success();
+}
+
+Result<PoolUsage> ImagePool::usage(Kernel& kernel) const {
+  auto result = kernel.inspect_pool(settings_.directory);
+  if (!result) {
+    return result.error().with_context("pool " + settings_.name);
+  }
+  return result;
+}
+
+Result<void> ImagePool::create(Kernel& kernel, const PoolVolume& volume) const {
+  auto made = kernel.create_image(ImageSpec{.image = image(volume), .size = volume.size, .thick = settings_.thick});
+  if (!made) {
+    return made.error().with_context("pool " + settings_.name + ": making " + path(volume));
+  }
+  return success();
+}
+
+Result<void> ImagePool::remove(Kernel& kernel, const PoolVolume& volume) const {
+  auto removed = kernel.remove_image(image(volume));
+  if (!removed) {
+    return removed.error().with_context("pool " + settings_.name + ": removing " + path(volume));
+  }
+  return success();
+}
+
+Result<void> ImagePool::grow(Kernel& kernel, const PoolVolume& volume) const {
+  auto grown = kernel.resize_image(ImageSpec{.image = image(volume), .size = volume.size, .thick = settings_.thick});
+  if (!grown) {
+    return grown.error().with_context("pool " + settings_.name + ": growing " + path(volume) + " to " + std::to_string(volume.size) +
+                                      " bytes");
+  }
+  return success();
+}
+
+Result<Device> ImagePool::attach(Kernel& kernel, const PoolVolume& volume) const {
+  const std::string what = "pool " + settings_.name + ": attaching " + path(volume);
+  if (settings_.thick) {
+    // A hole may have come since: a discard by a tool or by hand, a copy that skipped zeros.
+    auto info = kernel.inspect_image(image(volume));
+    if (!info) {
+      return info.error().with_context(what);
+    }
+    if (info.value() && info.value()->size >= volume.size) {
+      auto filled = kernel.resize_image(ImageSpec{.image = image(volume), .size = info.value()->size, .thick = true});
+      if (!filled) {
+        return filled.error().with_context(what);
+      }
+    }
+  }
+  auto device = kernel.attach(image(volume), volume.block_size);
+  if (!device) {
+    if (device.error().code == ErrorCode::not_found) {
+      return make_error(ErrorCode::failed_precondition,
+                        what + ": " + device.error().message + "; its data is there no more: put the file back, or delete the volume");
+    }
+    return device.error().with_context(what);
+  }
+  if (device.value().size < volume.size) {
+    // The image may have grown after the loop was made.
+    device = kernel.refresh_device_size(device.value());
+    if (!device) {
+      return device.error().with_context(what);
+    }
+  }
+  if (device.value().size < volume.size) {
+    return make_error(ErrorCode::failed_precondition, what + ": the device has " + std::to_string(device.value().size) +
+                                                          " bytes, the volume " + std::to_string(volume.size) +
+                                                          "; the file was cut short: put it back from a copy (it is not used as it is)");
+  }
+  return device;
+}
+
+Result<std::optional<Device>> ImagePool::find_attached(Kernel& kernel, const PoolVolume& volume) const {
+  auto found = kernel.find_attached(image(volume));
+  if (!found) {
+    return found.error().with_context("pool " + settings_.name + ": looking for the loop device of " + path(volume));
+  }
+  return found;
+}
+
+Result<std::vector<PoolFinding>> ImagePool::examine(Kernel& kernel, const PoolVolume& volume) const {
+  auto info = kernel.inspect_image(image(volume));
+  if (!info) {
+    if (info.error().code == ErrorCode::not_found) {
+      return std::vector{PoolFinding{.data_loss = false,
+                                     .reason = "PoolUnreachable",
+                                     .message = "pool " + settings_.name + ": " + info.error().message +
+                                                "; mount or put back its directory, then the volume is served again"}};
+    }
+    return info.error().with_context("pool " + settings_.name + ": " + path(volume));
+  }
+  if (!info.value()) {
+    return std::vector{PoolFinding{.data_loss = true,
+                                   .reason = "BackingFileMissing",
+                                   .message = path(volume) +
+                                              " is missing; put it back from a copy, or delete the volume. While a workload still has it "
+                                              "mounted its data can be copied out; at the unmount it is gone"}};
+  }
+  if (info.value()->volume_id != volume.id) {
+    return std::vector{PoolFinding{.data_loss = true,
+                                   .reason = "BackingFileForeign",
+                                   .message = path(volume) + " is marked as volume \"" + info.value()->volume_id +
+                                              "\"; it was replaced: put the volume's own file back"}};
+  }
+  if (info.value()->size < volume.size) {
+    return std::vector{PoolFinding{.data_loss = true,
+                                   .reason = "BackingFileTooShort",
+                                   .message = path(volume) + " has " + std::to_string(info.value()->size) + " bytes, the volume " +
+                                              std::to_string(volume.size) + "; it was cut short: put it back from a copy"}};
+  }
+  return std::vector<PoolFinding>{};
+}
+
+}  // namespace ordinald::mount

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <memory>
+
+#include "mount/pool.hpp"
+
+namespace ordinald::mount {
+
+/// A pool of image files on loop devices: `<directory>/<volume id>.img`, each marked with its volume's id in an extended attribute.
+/// Thick images are allocated whole by fallocate(2), again at each attach.
+class ImagePool final : public Pool {
+ public:
+  struct Settings {
+    std::string name;
+    std::string directory;  ///< absolute
+    bool thick = false;
+  };
+  explicit ImagePool(Settings settings);
+
+  [[nodiscard]] const std::string& name() const override { return settings_.name; }
+  [[nodiscard]] bool thick() const override { return settings_.thick; }
+  [[nodiscard]] std::uint64_t round_up(std::uint64_t bytes, std::uint32_t block_size) const override;
+  [[nodiscard]] ProbeRequest blank_probe(const PoolVolume& volume, const Device& device) const override;
+
+  Result<void> prepare() const override;
+  Result<PoolUsage> usage(Kernel& kernel) const override;
+  Result<void> create(Kernel& kernel, const PoolVolume& volume) const override;
+  Result<void> remove(Kernel& kernel, const PoolVolume& volume) const override;
+  Result<void> grow(Kernel& kernel, const PoolVolume& volume) const override;
+  Result<Device> attach(Kernel& kernel, const PoolVolume& volume) const override;
+  Result<std::optional<Device>> find_attached(Kernel& kernel, const PoolVolume& volume) const override;
+  Result<std::vector<PoolFinding>> examine(Kernel& kernel, const PoolVolume& volume) const override;
+
+  [[nodiscard]] const std::string& directory() const { return settings_.directory; }
+
+ private:
+  [[nodiscard]] ImageRef image(const PoolVolume& volume) const;
+  [[nodiscard]] std::string path(const PoolVolume& volume) const;
+
+  Settings settings_;
+};
+
+}  // namespace ordinald::mount

@@ -1,0 +1,225 @@
+#include "mount/loop_device.hpp"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "mount/block_device.hpp"
+#include "mount/files.hpp"
+#include "mount/image_file.hpp"
+#include "mount/loop_search.hpp"
+
+namespace ordinald::mount {
+namespace {
+
+Result<BackingFile> backing_file(int image_fd, const ImageRef& image) {
+  struct stat status{};
+  if (::fstat(image_fd, &status) != 0) {
+    return errno_error(errno, "looking at " + describe(image));
+  }
+  return BackingFile{.directory = image.directory, .file = image.file, .device = status.st_dev, .inode = status.st_ino};
+}
+
+/// Whether a write lease can be had on the descriptor (open for reading and writing): then no other open file description of this
+/// inode exists, a loop's included. False says nothing: somebody has it open, or the file system knows no leases.
+bool open_nowhere_else(int fd) {
+  // Whoever opens the file while the lease is held makes the kernel send a signal to the holder: SIGIO, which would end this process.
+  // SIGURG is ignored by default.
+  if (::fcntl(fd, F_SETSIG, SIGURG) != 0 || ::fcntl(fd, F_SETLEASE, F_WRLCK) != 0) {
+    return false;
+  }
+  ::fcntl(fd, F_SETLEASE, F_UNLCK);
+  return true;
+}
+
+Result<std::optional<OpenLoop>> loop_of_open_image(int image_fd, const ImageRef& image) {
+  if (open_nowhere_else(image_fd)) {
+    return std::optional<OpenLoop>{};
+  }
+  TRY(const auto file, backing_file(image_fd, image));
+  return search_loops(file);
+}
+
+/// Takes a loop that the image has already, as it was attached by an earlier call, an earlier agent, or a person.
+Result<Device> adopt(OpenLoop loop, const ImageRef& image, std::uint32_t block_size) {
+  const std::string what = describe(image) + " is attached already, as " + describe(loop.device) + ", ";
+  if (loop.device.block_size != block_size) {
+    return make_error(ErrorCode::failed_precondition, what + "with blocks of " + std::to_string(loop.device.block_size) +
+                                                          " bytes and not " + std::to_string(block_size) +
+                                                          ": detach it first (losetup -d " + loop.device.path + ")");
+  }
+  if (loop.info.lo_offset != 0 || loop.info.lo_sizelimit != 0 || (loop.info.lo_flags & LO_FLAGS_READ_ONLY) != 0) {
+    return make_error(ErrorCode::failed_precondition,
+                      what + "but only a part of it, or read-only: detach it first (losetup -d " + loop.device.path + ")");
+  }
+  if ((loop.info.lo_flags & LO_FLAGS_AUTOCLEAR) != 0) {
+    // It would vanish with its last user, for one that lives on in another mount namespace at a moment that nobody chooses.
+    loop.info.lo_flags &= ~static_cast<__u32>(LO_FLAGS_AUTOCLEAR);
+    if (::ioctl(loop.fd.get(), LOOP_SET_STATUS64, &loop.info) != 0) {
+      return errno_error(errno, "keeping " + describe(loop.device) + " from going away with its last user");
+    }
+  }
+  return loop.device;
+}
+
+/// LOOP_CONFIGURE of one free loop. Of the errors, EBUSY and ENXIO mean that another process has it by now, EINVAL that these flags
+/// can't be had.
+Result<Device> configure(int number, int image_fd, const ImageRef& image, std::uint32_t block_size, std::uint32_t flags) {
+  const std::string path = "/dev/loop" + std::to_string(number);
+  const std::string what = "attaching " + describe(image) + " to " + path;
+  const UniqueFd fd{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
+  if (!fd) {
+    const int error = errno;
+    return errno_error(error, what + (error == ENOENT ? " (the kernel has this device, but /dev doesn't show it: is it a devtmpfs?)" : ""));
+  }
+  loop_config config{};
+  config.fd = static_cast<__u32>(image_fd);
+  config.block_size = block_size;
+  config.info.lo_flags = flags;
+  // Only for losetup(8) and people; cut to fit.
+  const std::string name = image.directory + "/" + image.file;
+  std::memcpy(config.info.lo_file_name, name.data(), std::min<std::size_t>(name.size(), LO_NAME_SIZE - 1));
+  if (::ioctl(fd.get(), LOOP_CONFIGURE, &config) != 0) {
+    return errno_error(errno, what);
+  }
+  // The number's last owner may have left the device's own read-only flag on: it stays with the number, not with the file.
+  const int writable = 0;
+  if (::ioctl(fd.get(), BLKROSET, &writable) != 0) {
+    const int error = errno;
+    ::ioctl(fd.get(), LOOP_CLR_FD, 0);
+    return errno_error(error, what + ": making the device writable");
+  }
+  auto device = describe_open_device(fd.get(), path);
+  if (device && device.value().block_size == block_size) {
+    return device;
+  }
+  // Direct I/O can raise the block size over some disks; a filesystem made with the other one would no longer mount.
+  ::ioctl(fd.get(), LOOP_CLR_FD, 0);
+  if (!device) {
+    return device.error();
+  }
+  return errno_error(EINVAL, what + ", which took blocks of " + std::to_string(device.value().block_size) + " bytes instead of " +
+                                 std::to_string(block_size));
+}
+
+Result<Device> attach_new(int image_fd, const ImageRef& image, std::uint32_t block_size) {
+  const UniqueFd control{::open("/dev/loop-control", O_RDWR | O_CLOEXEC)};
+  if (!control) {
+    return errno_error(ErrorCode::failed_precondition, errno, "opening /dev/loop-control (is the kernel module loop loaded?)");
+  }
+  std::uint32_t flags = LO_FLAGS_DIRECT_IO;
+  // The kernel names a free loop but does not keep it: another process may be quicker. One of them always gets it, so this ends.
+  for (int tries = 0; tries < 1000; ++tries) {
+    const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE, 0);
+    if (number < 0) {
+      return errno_error(ErrorCode::resource_exhausted, errno, "getting a free loop device for " + describe(image));
+    }
+    auto device = configure(number, image_fd, image, block_size, flags);
+    if (device) {
+      return device;
+    }
+    const int error = device.error().sys_errno;
+    if (error == EINVAL && flags != 0) {
+      flags = 0;  // no direct I/O here
+    } else if (error != EBUSY && error != ENXIO) {
+      return device;
+    }
+  }
+  return make_error(ErrorCode::unavailable, "other processes were quicker to take each free loop device; try again for " + describe(image));
+}
+
+/// Whether sysfs says that the loop has no file, or another diskseq: that attachment is over. Opens no device.
+Result<bool> is_gone(const Device& device) {
+  const auto diskseq = read_kernel_file(sysfs_path(device, "diskseq"));
+  if (!diskseq) {
+    if (diskseq.error().code == ErrorCode::not_found || diskseq.error().sys_errno == ENODEV) {
+      return true;
+    }
+    return diskseq.error();
+  }
+  if (diskseq.value() != std::to_string(device.diskseq)) {
+    return true;
+  }
+  return !read_kernel_file(sysfs_path(device, "loop/backing_file"));
+}
+
+}  // namespace
+
+Result<Device> attach_loop(const ImageRef& image, std::uint32_t block_size) {
+  TRY(const auto fd, open_image(image, O_RDWR));
+  // Where somebody has the image open, but no loop has it, that is no second writer through a loop: attaching goes on.
+  TRY(auto existing, loop_of_open_image(fd.get(), image));
+  if (existing) {
+    return adopt(std::move(*existing), image, block_size);
+  }
+  return attach_new(fd.get(), image, block_size);
+}
+
+Result<std::optional<Device>> find_loop(const ImageRef& image) {
+  auto fd = open_image(image, O_RDWR);
+  if (!fd && fd.error().sys_errno == EROFS) {
+    fd = open_image(image, O_RDONLY);  // no lease can be had on it, but sysfs can be searched
+  }
+  std::optional<OpenLoop> loop;
+  if (fd) {
+    TRY(loop, loop_of_open_image(fd.value().get(), image));
+  } else if (fd.error().code == ErrorCode::not_found) {
+    TRY(loop, search_loops({.directory = image.directory, .file = image.file}));
+  } else {
+    return fd.error();
+  }
+  return loop ? std::optional{loop->device} : std::nullopt;
+}
+
+Result<void> detach_loop(const Device& device) {
+  TRY(const bool gone, is_gone(device));
+  if (gone) {
+    return success();
+  }
+  {
+    auto fd = open_verified(device, O_RDONLY);
+    if (fd) {
+      if (::ioctl(fd.value().get(), LOOP_CLR_FD, 0) != 0 && errno != ENXIO && errno != EBUSY) {
+        return errno_error(errno, "detaching " + describe(device));
+      }
+      if (loop_info64 info{}; ::ioctl(fd.value().get(), LOOP_GET_STATUS64, &info) != 0 && errno == ENXIO) {
+        // Nobody else has it, so its read-only flag, which would stay with the number, protects nothing any more.
+        const int writable = 0;
+        ::ioctl(fd.value().get(), BLKROSET, &writable);
+      }
+    } else if (fd.error().sys_errno != ENXIO) {  // being taken away already
+      return fd.error();
+    }
+    // The kernel takes the file away with the last close, which may be this one.
+  }
+  // A program that looks at every device (udev) can have it open for a moment, and the kernel reports no event for its end.
+  ShortWait wait;
+  do {
+    TRY(const bool gone_now, is_gone(device));
+    if (gone_now) {
+      return success();
+    }
+  } while (wait.again());
+  return make_error(ErrorCode::failed_precondition,
+                    describe(device) +
+                        " is still in use: it is mounted somewhere, perhaps in another mount namespace, or a program has it "
+                        "open. It goes away with its last user (find it with: fuser -v " +
+                        device.path + "; grep " + device.path + " /proc/*/mountinfo)");
+}
+
+Result<Device> refresh_loop_size(const Device& device) {
+  TRY(const auto fd, open_verified(device, O_RDONLY));
+  if (::ioctl(fd.get(), LOOP_SET_CAPACITY, 0) != 0) {
+    return errno_error(errno, "making " + describe(device) + " as large as its image");
+  }
+  return describe_open_device(fd.get(), device.path);
+}
+
+}  // namespace ordinald::mount

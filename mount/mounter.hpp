@@ -1,0 +1,13 @@
+#pragma once
+
+#include "mount/kernel.hpp"
+
+/// Filesystems and binds put where they belong, by the new mount API (fsopen(2), open_tree(2), mount_setattr(2), move_mount(2)): a mount
+/// is complete, with its attributes, and proven to be the right one, before it can be seen anywhere. Stateless; any thread.
+/// Errors: Kernel::mount_filesystem and Kernel::bind.
+namespace ordinald::mount {
+
+Result<PathInfo> mount_device(const MountRequest& request);
+Result<PathInfo> bind_path(const BindRequest& request);
+
+}  // namespace ordinald::mount

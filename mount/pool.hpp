@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mount/kernel.hpp"
+
+namespace ordinald::mount {
+
+/// What a pool needs to know of a volume.
+struct PoolVolume {
+  std::string id;
+  std::uint64_t size = 0;  ///< bytes promised
+  std::uint32_t block_size = 4096;
+};
+
+/// Something wrong with a volume, as its pool sees it.
+struct PoolFinding {
+  bool data_loss = false;  ///< else: can't be reached
+  std::string reason;      ///< one CamelCase word
+  std::string message;
+};
+
+/// Where volumes come from. Stateless but for its configuration; thread safe: each call works through the kernel that it is given.
+/// Errors are the kernel's, with the pool's and the volume's name before them.
+class Pool {
+ public:
+  Pool() = default;
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+  virtual ~Pool() = default;
+
+  [[nodiscard]] virtual const std::string& name() const = 0;
+  /// Whether all space of a volume is taken at its creation.
+  [[nodiscard]] virtual bool thick() const = 0;
+  /// The size that a volume of `bytes` gets: rounded up only where the pool must.
+  [[nodiscard]] virtual std::uint64_t round_up(std::uint64_t bytes, std::uint32_t block_size) const = 0;
+  /// The strongest proof of blankness that it can give (rule 1).
+  [[nodiscard]] virtual ProbeRequest blank_probe(const PoolVolume& volume, const Device& device) const = 0;
+
+  /// Makes room for what the pool keeps: its directory.
+  virtual Result<void> prepare() const = 0;
+  virtual Result<PoolUsage> usage(Kernel& kernel) const = 0;
+  virtual Result<void> create(Kernel& kernel, const PoolVolume& volume) const = 0;
+  virtual Result<void> remove(Kernel& kernel, const PoolVolume& volume) const = 0;
+  /// Grows what backs the volume to `volume.size`; an attached device is refreshed by the caller.
+  virtual Result<void> grow(Kernel& kernel, const PoolVolume& volume) const = 0;
+  /// The device, attached. failed_precondition: what backs it is missing or shorter than `volume.size`.
+  virtual Result<Device> attach(Kernel& kernel, const PoolVolume& volume) const = 0;
+  virtual Result<std::optional<Device>> find_attached(Kernel& kernel, const PoolVolume& volume) const = 0;
+  /// What is wrong with what backs the volume; nothing when all is well.
+  virtual Result<std::vector<PoolFinding>> examine(Kernel& kernel, const PoolVolume& volume) const = 0;
+};
+
+}  // namespace ordinald::mount

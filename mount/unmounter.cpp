@@ -1,0 +1,77 @@
+#include "mount/unmounter.hpp"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "mount/mount_target.hpp"
+#include "mount/path_info.hpp"
+
+namespace ordinald::mount {
+namespace {
+
+/// Unmounts from the top down; answers what is at the path once no mount is.
+Result<PathInfo> unmount_all(const UnmountRequest& request) {
+  while (true) {
+    // No descriptor is kept in between: one on the mount would make it busy.
+    TRY(const auto info, read_path_info(request.path));
+    if (!info.mount_root) {
+      return info;
+    }
+    if (!matches(info, request.expected)) {
+      return make_error(ErrorCode::failed_precondition,
+                        "not unmounting " + request.path + ": it is " + describe(info) + ", which is not this volume");
+    }
+    if (::umount2(request.path.c_str(), UMOUNT_NOFOLLOW) != 0) {
+      const int error = errno;
+      if (error == EBUSY) {
+        return errno_error(ErrorCode::failed_precondition, error,
+                           "unmounting " + request.path +
+                               " (a process has a file or a working directory there, or a mount lies beneath it; fuser -vm " +
+                               request.path + " lists the processes)");
+      }
+      return errno_error(error, "unmounting " + request.path);
+    }
+  }
+}
+
+Result<void> remove_target(const std::string& path, const PathInfo& info) {
+  const bool directory = info.kind == FileKind::directory;
+  if (!directory && info.kind != FileKind::regular) {
+    return make_error(ErrorCode::failed_precondition, "not removing " + path + ": it is " + describe(info) + ", which we did not make");
+  }
+  TRY(const auto where, SplitPath::open(path));
+  if (!directory) {
+    struct stat status{};
+    if (::fstatat(where.parent.get(), where.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+      return errno_error(errno, "looking at " + path);
+    }
+    if (!S_ISREG(status.st_mode) || status.st_size != 0) {
+      return make_error(ErrorCode::failed_precondition, "not removing the file " + path + ": it has content, which we did not put there");
+    }
+  }
+  if (::unlinkat(where.parent.get(), where.name.c_str(), directory ? AT_REMOVEDIR : 0) != 0 && errno != ENOENT) {
+    const int error = errno;
+    if (error == ENOTEMPTY || error == EEXIST) {
+      return errno_error(ErrorCode::failed_precondition, error,
+                         "not removing the directory " + path + ": it has content, which something wrote beside the mount");
+    }
+    return errno_error(error == EBUSY ? ErrorCode::failed_precondition : ErrorCode::internal, error, "removing " + path);
+  }
+  return success();
+}
+
+}  // namespace
+
+Result<void> unmount_path(const UnmountRequest& request) {
+  TRY(const auto left, unmount_all(request));
+  if (!request.remove || left.kind == FileKind::none) {
+    return success();
+  }
+  return remove_target(request.path, left);
+}
+
+}  // namespace ordinald::mount

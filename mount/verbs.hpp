@@ -1,0 +1,94 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+
+#include "mount/archive.hpp"
+#include "mount/kernel.hpp"
+
+/// The list of the kernel's verbs, the only one: the daemon's end finds a verb's number in it, the worker's end the verb to call. What a
+/// message holds follows from the member function's type. A new verb is a line here.
+namespace ordinald::mount {
+
+template <std::size_t N>
+struct VerbName {
+  char text[N];
+  constexpr VerbName(const char (&from)[N]) { std::copy_n(from, N, text); }  // NOLINT: implicit, from a literal
+};
+
+template <VerbName Name, auto Function>
+struct Verb {
+  static constexpr std::string_view name{Name.text, sizeof(Name.text) - 1};
+  static constexpr auto function = Function;
+};
+
+using Verbs = std::tuple<                                         //
+    Verb<"create_image", &Kernel::create_image>,                  //
+    Verb<"inspect_image", &Kernel::inspect_image>,                //
+    Verb<"resize_image", &Kernel::resize_image>,                  //
+    Verb<"remove_image", &Kernel::remove_image>,                  //
+    Verb<"inspect_pool", &Kernel::inspect_pool>,                  //
+    Verb<"attach", &Kernel::attach>,                              //
+    Verb<"find_attached", &Kernel::find_attached>,                //
+    Verb<"detach", &Kernel::detach>,                              //
+    Verb<"inspect_device", &Kernel::inspect_device>,              //
+    Verb<"set_device_read_only", &Kernel::set_device_read_only>,  //
+    Verb<"refresh_device_size", &Kernel::refresh_device_size>,    //
+    Verb<"probe", &Kernel::probe>,                                //
+    Verb<"erase", &Kernel::erase>,                                //
+    Verb<"mount_filesystem", &Kernel::mount_filesystem>,          //
+    Verb<"bind", &Kernel::bind>,                                  //
+    Verb<"unmount", &Kernel::unmount>,                            //
+    Verb<"inspect_path", &Kernel::inspect_path>,                  //
+    Verb<"mount_table", &Kernel::mount_table>,                    //
+    Verb<"usage", &Kernel::usage>,                                //
+    Verb<"grow_filesystem", &Kernel::grow_filesystem>,            //
+    Verb<"apply_group", &Kernel::apply_group>,                    //
+    Verb<"pins", &Kernel::pins>,                                  //
+    Verb<"run_tool", &Kernel::run_tool>>;
+
+inline constexpr std::size_t verb_count = std::tuple_size_v<Verbs>;
+
+namespace detail {
+
+template <auto Function, std::size_t I = 0>
+consteval std::size_t verb_index() {
+  static_assert(I < verb_count, "this verb is not in the list");
+  using Candidate = std::tuple_element_t<I, Verbs>;
+  if constexpr (std::is_same_v<decltype(Function), std::remove_const_t<decltype(Candidate::function)>>) {
+    if constexpr (Function == Candidate::function) {
+      return I;
+    } else {
+      return verb_index<Function, I + 1>();
+    }
+  } else {
+    return verb_index<Function, I + 1>();
+  }
+}
+
+template <class Function>
+struct Signature;
+template <class R, class... Args>
+struct Signature<Result<R> (Kernel::*)(Args...)> {
+  using Value = R;
+  using Arguments = std::tuple<std::decay_t<Args>...>;
+};
+
+}  // namespace detail
+
+/// The number under which a verb travels.
+template <auto Function>
+inline constexpr auto verb_index = static_cast<std::uint8_t>(detail::verb_index<Function>());
+
+template <std::size_t I>
+using VerbAt = std::tuple_element_t<I, Verbs>;
+
+template <class V>
+using VerbSignature = detail::Signature<std::remove_const_t<decltype(V::function)>>;
+
+}  // namespace ordinald::mount
