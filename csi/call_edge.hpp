@@ -1,0 +1,63 @@
+#pragma once
+
+#include <google/protobuf/message.h>
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/status.h>
+#include <spdlog/logger.h>
+
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "csi/volume_ops.hpp"
+#include "mount/result.hpp"
+
+namespace ordinald::csi {
+
+/// The edge of every call, one of the three places where an exception is caught (it is a bug, and becomes INTERNAL). Measures the call,
+/// writes its one log line (`<method> volume="…" result=… ms=… [error="…"]`) and makes the status.
+///
+/// Levels: info for operations, debug for what orchestrators ask all the time, warn for a refusal, error for INTERNAL. At debug each
+/// request is written too, redacted.
+///
+/// Threading: shared by all calls. Errors: none of its own.
+class CallEdge {
+ public:
+  using Level = spdlog::level::level_enum;
+
+  explicit CallEdge(std::shared_ptr<spdlog::logger> log) : log_(std::move(log)) {}
+
+  /// Runs `body`, a `Result<void>(const CallContext&)`, for the request.
+  template <class Body>
+  grpc::Status run(const grpc::ServerContext& context, const google::protobuf::Message& request, Body&& body,
+                   Level level = Level::info) const {
+    const auto begin = std::chrono::steady_clock::now();
+    log_request(request);
+    mount::Result<void> result = mount::success();
+    try {
+      result = std::forward<Body>(body)(call_context(context));
+    } catch (const std::exception& e) {
+      result = bug(e.what());
+    } catch (...) {
+      result = bug("an unknown exception");
+    }
+    return finish(request, result, level, begin);
+  }
+
+  /// The log line of a call that gRPC answered by itself.
+  void log_foreign(std::string_view method, const mount::Error& error) const;
+
+ private:
+  static CallContext call_context(const grpc::ServerContext& context);
+  static mount::Error bug(std::string_view what);
+  void log_request(const google::protobuf::Message& request) const;
+  grpc::Status finish(const google::protobuf::Message& request, const mount::Result<void>& result, Level level,
+                      std::chrono::steady_clock::time_point begin) const;
+
+  std::shared_ptr<spdlog::logger> log_;
+};
+
+}  // namespace ordinald::csi

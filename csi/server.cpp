@@ -1,0 +1,130 @@
+#include "csi/server.hpp"
+
+#include <grpcpp/resource_quota.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+#include <grpcpp/server_posix.h>
+#include <pthread.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "csi/call_edge.hpp"
+#include "csi/controller_service.hpp"
+#include "csi/identity_service.hpp"
+#include "csi/listener.hpp"
+#include "csi/node_service.hpp"
+#include "csi/unserved_calls.hpp"
+
+namespace ordinald::csi {
+namespace {
+
+constexpr int max_receive_bytes = 4 << 20;
+constexpr std::chrono::milliseconds after_cancel{500};
+
+}  // namespace
+
+struct Server::State {
+  State(const PluginInfo& plugin, VolumeOps& ops, std::shared_ptr<spdlog::logger> log)
+      : edge(std::move(log)), identity(plugin, ops, edge), node(ops, edge), controller(plugin, ops, edge) {}
+
+  bool build(int max_threads);
+  void accept_all();
+  void drain(std::chrono::milliseconds grace);
+
+  const CallEdge edge;
+  IdentityService identity;
+  NodeService node;
+  ControllerService controller;
+  ::csi::v1::GroupController::Service group_controller;    // UNIMPLEMENTED, with unserved_calls' text
+  ::csi::v1::SnapshotMetadata::Service snapshot_metadata;  // the same
+  std::unique_ptr<grpc::Server> grpc;
+  std::unique_ptr<Listener> listener;
+  std::thread acceptor;
+
+  std::thread drainer;
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool drained = false;  ///< under mutex
+};
+
+bool Server::State::build(int max_threads) {
+  grpc::ServerBuilder builder;
+  builder.RegisterService(&identity);
+  builder.RegisterService(&node);
+  builder.RegisterService(&controller);
+  builder.RegisterService(&group_controller);
+  builder.RegisterService(&snapshot_metadata);
+
+  // One completion queue. A thread that takes a call from it leaves the queue to another one, made if need be, up to the quota.
+  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
+  builder.SetResourceQuota(grpc::ResourceQuota{"csi"}.SetMaxThreads(max_threads + 1));  // the one more waits for calls
+
+  builder.SetMaxReceiveMessageSize(max_receive_bytes);
+  // A local socket has no bandwidth to measure, no peer to protect against pings, and nobody asks for traces of it.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
+
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(make_unserved_calls(edge));
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
+  grpc = builder.BuildAndStart();
+  return grpc != nullptr;
+}
+
+void Server::State::accept_all() {
+  for (int connection = listener->accept(); connection >= 0; connection = listener->accept()) {
+    grpc::AddInsecureChannelFromFd(grpc.get(), connection);
+  }
+}
+
+void Server::State::drain(std::chrono::milliseconds grace) {
+  grpc->Shutdown(std::chrono::system_clock::now() + grace);
+  const std::lock_guard lock{mutex};
+  drained = true;
+  changed.notify_all();
+}
+
+Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+mount::Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, VolumeOps& ops, std::shared_ptr<spdlog::logger> log) {
+  TRY(const auto path, parse_endpoint(options.endpoint));
+  auto state = std::make_unique<State>(options.plugin, ops, std::move(log));
+  if (!state->build(options.max_threads)) {
+    return mount::make_error(mount::ErrorCode::internal, "gRPC can't start its server");
+  }
+  // The socket comes last: whoever can connect is served.
+  TRY(state->listener, Listener::open(path));
+  state->acceptor = std::thread{[raw = state.get()] {
+    ::pthread_setname_np(::pthread_self(), "csi-accept");
+    raw->accept_all();
+  }};
+  return std::unique_ptr<Server>{new Server{std::move(state)}};
+}
+
+Server::~Server() {
+  (void)shutdown(std::chrono::milliseconds{0});
+  state_->drainer.join();
+}
+
+bool Server::shutdown(std::chrono::milliseconds drain) {
+  State& state = *state_;
+  if (!state.drainer.joinable()) {
+    state.listener->close();
+    state.acceptor.join();
+    // gRPC's own Shutdown returns only when every call has ended, also those that it has cancelled: on a thread of its own.
+    state.drainer = std::thread{[&state, drain] { state.drain(drain); }};
+  }
+  std::unique_lock lock{state.mutex};
+  return state.changed.wait_for(lock, drain + after_cancel, [&state] { return state.drained; });
+}
+
+const std::string& Server::path() const { return state_->listener->path(); }
+
+}  // namespace ordinald::csi
