@@ -1,0 +1,245 @@
+#include "agent/agent.hpp"
+
+#include <malloc.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <exception>
+#include <functional>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "agent/instance_lock.hpp"
+#include "agent/service_notify.hpp"
+#include "agent/volume_manager.hpp"
+#include "csi/server.hpp"
+#include "mount/left_behind.hpp"
+#include "mount/worker_pool.hpp"
+
+namespace ordinald::agent {
+
+namespace asio = boost::asio;
+using mount::Result;
+using mount::success;
+using std::chrono::milliseconds;
+
+/// In the order of their making; each may use those above it.
+struct Agent::Parts {
+  asio::io_context io{1};
+  asio::signal_set signals{io, SIGTERM, SIGINT};  ///< from now on: what comes while we start is found by run
+  Config config;
+  std::shared_ptr<spdlog::logger> log;
+  ServiceNotify notify;
+  InstanceLock state_lock;
+  InstanceLock run_lock;
+  mount::UniqueFd zygote;  ///< a pidfd
+  std::unique_ptr<mount::WorkerPool> workers;
+  std::unique_ptr<VolumeManager> volumes;
+  std::unique_ptr<csi::Server> server;
+};
+
+namespace {
+
+/// One run of the io loop: who is listened to, and the way down. Lives on the stack of Agent::run.
+class Loop {
+ public:
+  Loop(asio::io_context& io, asio::signal_set& signals, std::chrono::seconds whole_drain, spdlog::logger& log, const ServiceNotify& notify,
+       mount::WorkerPool& workers, int zygote)
+      : io_(io), signals_(signals), whole_drain_(whole_drain), log_(log), notify_(notify), workers_(workers), zygote_(io, zygote) {}
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+  ~Loop() {
+    zygote_.release();
+    if (drain_.joinable()) {
+      drain_.join();
+    }
+  }
+
+  /// Until the end has come; the process's exit status. `let_go` runs on a thread of its own: ends the calls within the time given, then
+  /// all parts; false when calls still run.
+  int run(std::function<bool(milliseconds)> let_go) {
+    let_go_ = std::move(let_go);
+    wait_for_signal();
+    zygote_.async_wait(asio::posix::stream_descriptor::wait_read, [this](const boost::system::error_code& error) {
+      if (!error) {
+        zygote_ended();
+      }
+    });
+    if (const auto interval = notify_.watchdog_interval(); interval) {
+      ping(*interval);
+    }
+    while (!io_.stopped()) {
+      try {
+        io_.run();
+      } catch (const std::exception& error) {
+        log_.error("a bug in the io loop, which goes on: {}", error.what());
+      }
+    }
+    return status_;
+  }
+
+ private:
+  void wait_for_signal() {
+    signals_.async_wait([this](const boost::system::error_code& error, int number) {
+      if (error) {
+        return;
+      }
+      drain(std::string{"SIG"} + ::sigabbrev_np(number));
+      wait_for_signal();  // a second one finds us draining; its default action would cut the drain short
+    });
+  }
+
+  void zygote_ended() {
+    if (drain_.joinable()) {
+      return;  // a service manager may have sent its signal to every process
+    }
+    log_.error("the process that makes workers has ended: no device can be worked on any more; ending, so that a restart can mend it");
+    status_ = 1;
+    drain("the end of that process");
+  }
+
+  /// Says that all is well for as long as it is: a loop that hangs pings no more, and without the zygote there is nothing to keep alive.
+  void ping(std::chrono::microseconds interval) {
+    pollfd zygote{.fd = zygote_.native_handle(), .events = POLLIN, .revents = 0};  // WorkerPool::alive may have to wait for its lock
+    if (::poll(&zygote, 1, 0) == 0) {
+      notify_.alive();
+    }
+    watchdog_.expires_after(interval);
+    watchdog_.async_wait([this, interval](const boost::system::error_code& error) {
+      if (!error) {
+        ping(interval);
+      }
+    });
+  }
+
+  void drain(const std::string& reason) {
+    if (drain_.joinable()) {
+      log_.info("{} while draining: the drain goes on", reason);
+      return;
+    }
+    log_.info("{}: taking no new calls, waiting up to {} s for those that run", reason, whole_drain_.count());
+    notify_.stopping("draining after " + reason, whole_drain_);
+    // What is left after `patience` is for calls that were cut off to answer, and for the parts to end.
+    const milliseconds whole = whole_drain_;
+    const milliseconds patience = whole - std::min(milliseconds{2000}, whole / 2);
+    cut_off_.expires_after(patience);
+    cut_off_.async_wait([this](const boost::system::error_code& error) {
+      if (!error) {
+        cut_off();
+      }
+    });
+    deadline_.expires_after(whole);
+    deadline_.async_wait([this](const boost::system::error_code& error) {
+      if (!error) {
+        abandon();
+      }
+    });
+    drain_ = std::thread([this, patience] {
+      const bool gone = let_go_(patience);
+      asio::post(io_, [this, gone] { gone ? io_.stop() : abandon(); });
+    });
+  }
+
+  /// Calls that wait for a device or a tool are told `unavailable` now: their callers try again with our successor.
+  void cut_off() {
+    log_.warn("calls still run; those that wait for a device or a tool are cut off, and can be repeated");
+    workers_.stop();
+  }
+
+  /// Ends the process here and now: a destructor would wait for what hangs.
+  [[noreturn]] void abandon() {
+    log_.warn("ended with calls still running; their work is found as it was left, and they can be repeated");
+    log_.flush();
+    ::_exit(status_);
+  }
+
+  asio::io_context& io_;
+  asio::signal_set& signals_;
+  std::chrono::seconds whole_drain_;
+  spdlog::logger& log_;
+  const ServiceNotify& notify_;
+  mount::WorkerPool& workers_;
+  asio::posix::stream_descriptor zygote_;
+  asio::steady_timer watchdog_{io_};
+  asio::steady_timer cut_off_{io_};
+  asio::steady_timer deadline_{io_};
+  std::function<bool(milliseconds)> let_go_;
+  std::thread drain_;
+  int status_ = 0;
+};
+
+}  // namespace
+
+Agent::Agent(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+Agent::~Agent() = default;
+
+Result<std::unique_ptr<Agent>> Agent::start(const Config& config, mount::Zygote zygote, std::shared_ptr<spdlog::logger> log) {
+  auto parts = std::make_unique<Parts>();
+  parts->config = config;
+  parts->log = std::move(log);
+  parts->notify.status("starting");
+
+  TRY(parts->state_lock, InstanceLock::acquire(config.state_dir));
+  TRY(parts->run_lock, InstanceLock::acquire(config.run_dir));
+  // With the run directory's lock held: whoever left a mark there has no living agent any more.
+  TRY(auto left_behind, mount::LeftBehind::collect(config.run_dir));
+  for (const auto& process : left_behind.alive()) {
+    parts->log->warn(
+        "an earlier agent left process {} ({}), which works on volume {} and has been killed; the volume waits until it is gone",
+        process.pid, process.command, process.volume);
+  }
+
+  parts->zygote.reset(static_cast<int>(::syscall(SYS_pidfd_open, zygote.pid(), 0)));
+  if (!parts->zygote) {
+    return mount::errno_error(errno, "can't watch the process that makes workers");
+  }
+  parts->workers = std::make_unique<mount::WorkerPool>(std::move(zygote), std::move(left_behind),
+                                                       mount::WorkerPool::Options{.verb_deadline = config.device_timeout});
+  TRY(parts->volumes, VolumeManager::open(config, *parts->workers, parts->log));
+
+  const csi::ServerOptions serve{
+      .endpoint = config.endpoint,
+      .plugin = {.name = config.plugin_name, .vendor_version = ORDINALD_VERSION, .controller_expansion = config.controller_expansion},
+      .max_threads = config.max_threads};
+  TRY(parts->server, csi::Server::start(serve, *parts->volumes, parts->log));
+
+  parts->log->info("ordinald {} serves node {} on {}", ORDINALD_VERSION, config.node_id, config.endpoint);
+  parts->notify.ready("serving node " + config.node_id + " on " + config.endpoint);
+  ::malloc_trim(0);  // what starting needed, serving doesn't
+  return std::unique_ptr<Agent>{new Agent{std::move(parts)}};
+}
+
+int Agent::run() {
+  Loop loop{parts_->io, parts_->signals, parts_->config.drain, *parts_->log, parts_->notify, *parts_->workers, parts_->zygote.get()};
+  std::thread deletions{[this] {
+    try {
+      parts_->volumes->finish_deletions();
+    } catch (const std::exception& error) {
+      parts_->log->error("a bug while finishing deletions: {}", error.what());
+    }
+  }};
+  const int status = loop.run([this, &deletions](milliseconds patience) {
+    if (!parts_->server->shutdown(patience)) {
+      return false;
+    }
+    deletions.join();
+    parts_->server.reset();
+    parts_->volumes.reset();
+    return true;
+  });
+  parts_->log->info("ended; mounts stay as they are");
+  return status;
+}
+
+}  // namespace ordinald::agent

@@ -1,0 +1,184 @@
+#include "agent/content_guard.hpp"
+
+namespace ordinald::agent {
+namespace {
+
+using mount::Device;
+using mount::Filesystem;
+using mount::Kernel;
+using mount::Pool;
+using mount::Probe;
+using mount::Signature;
+
+std::string describe(const Probe& probe) {
+  std::string text;
+  for (const Signature& signature : probe.signatures) {
+    text += text.empty() ? "" : ", ";
+    text += signature.type + " (" + signature.usage + (signature.uuid.empty() ? "" : ", UUID " + signature.uuid) + ")";
+  }
+  return text.empty() ? probe.not_blank_reason : text;
+}
+
+bool is_ours(const Signature& signature, const VolumeRecord& record) {
+  return signature.usage == "filesystem" && signature.type == record.fs_type && signature.uuid == record.fs_uuid;
+}
+
+/// One volume's content, worked on under its lock.
+class Guard {
+ public:
+  Guard(Core& core, Kernel& kernel, const Pool& pool, VolumeRecord& record, const Device& device, const Filesystem& filesystem)
+      : core_(core), kernel_(kernel), pool_(pool), record_(record), device_(device), filesystem_(filesystem) {}
+
+  Result<ReadyFilesystem> make() {
+    // The options were checked at Create against the filesystem asked for there; the capability may ask for another.
+    auto options = filesystem_.mkfs_options(record_.mkfs_options);
+    if (!options) {
+      return refuse(options.error().message);
+    }
+    if (device_.size < filesystem_.minimum_size()) {
+      return refuse(std::string{filesystem_.name()} + " needs at least " + std::to_string(filesystem_.minimum_size()) + " bytes, it has " +
+                    std::to_string(device_.size));
+    }
+    if (record_.content == Content::formatting) {
+      TRYV(clear_half_made());
+    }
+    TRYV(prove_blank());
+    record_.content = Content::formatting;
+    record_.fs_type = filesystem_.name();
+    record_.fs_uuid = make_uuid();
+    TRYV(core_.records->save(record_));
+    TRYV(
+        run("making the filesystem", filesystem_.make_argv({.device = device_.path, .uuid = record_.fs_uuid, .options = options.value()})));
+    record_.content = Content::formatted;
+    record_.fs_grown_for = device_.size;
+    TRYV(core_.records->save(record_));
+    core_.log->info("volume {}: made {} with UUID {} on {}", record_.id, record_.fs_type, record_.fs_uuid, device_.path);
+    return ReadyFilesystem{.uuid = record_.fs_uuid, .alive = false, .may_grow = false};
+  }
+
+  Result<ReadyFilesystem> use() {
+    TRY(const Probe probe, kernel_.probe({.device = device_, .proof = mount::BlankProof::none, .image = {}}));
+    TRY(std::string uuid, recognise(probe));
+    ReadyFilesystem ready{.uuid = std::move(uuid), .alive = probe.busy, .may_grow = false};
+    const bool smaller = probe.filesystem_size > 0 && probe.filesystem_size < device_.size && record_.fs_grown_for < device_.size;
+    const bool grows_mounted = filesystem_.grow_argv(device_.path).empty() || core_.grows_mounted_ext4;
+    if (!probe.busy) {
+      const bool grow_now = smaller && !grows_mounted;
+      TRYV(check(grow_now ? filesystem_.whole_check_argv(device_.path) : filesystem_.check_argv(device_.path)));
+      if (grow_now) {
+        TRYV(run("growing the filesystem", filesystem_.grow_argv(device_.path)));
+        record_.fs_grown_for = device_.size;
+        TRYV(core_.records->save(record_));
+        core_.log->info("volume {}: {} grown to {} bytes while unmounted", record_.id, filesystem_.name(), device_.size);
+      }
+    }
+    ready.may_grow = smaller && grows_mounted;
+    return ready;
+  }
+
+ private:
+  Result<std::string> recognise(const Probe& probe) const {
+    const std::string device = device_.path;
+    const bool raw = record_.content == Content::raw;
+    if (probe.signatures.size() == 1) {
+      const Signature& found = probe.signatures.front();
+      const bool right = raw ? found.usage == "filesystem" && found.type == filesystem_.name() : is_ours(found, record_);
+      if (right) {
+        return found.uuid;
+      }
+    }
+    if (raw) {
+      return refuse("it was used as a raw block device, so it is never formatted; asked for " + std::string{filesystem_.name()} +
+                    ", found on " + device + ": " + (probe.signatures.empty() ? "no filesystem" : describe(probe)));
+    }
+    return refuse("its record says " + record_.fs_type + " with UUID " + record_.fs_uuid + ", but found on " + device + ": " +
+                  (probe.signatures.empty() ? "no filesystem at all" : describe(probe)) +
+                  "; it is not mounted and nothing is changed: put the volume's own data back, or look with blkid -p " + device);
+  }
+
+  Result<void> clear_half_made() {
+    TRY(const Probe probe, kernel_.probe({.device = device_, .proof = mount::BlankProof::none, .image = {}}));
+    if (probe.busy) {
+      return refuse("a format of " + device_.path + " was begun and something still has the device open; see fuser -v " + device_.path);
+    }
+    for (const Signature& signature : probe.signatures) {
+      if (!is_ours(signature, record_)) {
+        return refuse("a format with UUID " + record_.fs_uuid + " was begun, but found on " + device_.path + ": " + describe(probe) +
+                      "; it is not formatted: if nobody needs what is there, delete the volume and make a new one");
+      }
+    }
+    core_.log->info("volume {}: a format was interrupted; {} is emptied and made again", record_.id, device_.path);
+    return kernel_.erase(device_, pool_.thick());
+  }
+
+  Result<void> prove_blank() {
+    TRY(const Probe probe, kernel_.probe(pool_.blank_probe(pool_volume(record_), device_)));
+    if (probe.busy) {
+      return refuse("something has " + device_.path + " open, so it can't be proven blank; see fuser -v " + device_.path);
+    }
+    if (!probe.blank) {
+      return refuse("it should be blank, but found on " + device_.path + ": " + describe(probe) +
+                    "; it is not formatted: if nobody needs what is there, delete the volume and make a new one");
+    }
+    return mount::success();
+  }
+
+  Result<void> check(const std::vector<std::string>& argv) {
+    if (argv.empty()) {
+      return mount::success();
+    }
+    TRY(const mount::ToolOutcome outcome, kernel_.run_tool(tool(argv)));
+    auto verdict = mount::judge_check(filesystem_, device_.path, outcome);
+    if (verdict && outcome.exit_status != 0) {
+      core_.log->warn("volume {}: the check of {} corrected errors", record_.id, device_.path);
+    }
+    return verdict;
+  }
+
+  Result<void> run(std::string_view what, const std::vector<std::string>& argv) {
+    TRY(const mount::ToolOutcome outcome, kernel_.run_tool(tool(argv)));
+    return mount::judge_tool(std::string{what} + " on " + device_.path + ": " + argv.front(), outcome);
+  }
+
+  [[nodiscard]] mount::ToolRequest tool(const std::vector<std::string>& argv) const {
+    return mount::ToolRequest{.argv = argv, .device = device_, .deadline = core_.config.tool_timeout};
+  }
+
+  static Error refuse(const std::string& message) { return mount::make_error(ErrorCode::failed_precondition, message); }
+
+  Core& core_;
+  Kernel& kernel_;
+  const Pool& pool_;
+  VolumeRecord& record_;
+  const Device& device_;
+  const Filesystem& filesystem_;
+};
+
+}  // namespace
+
+Result<ReadyFilesystem> ready_filesystem(Core& core, Kernel& kernel, const Pool& pool, VolumeRecord& record, const Device& device,
+                                         const Filesystem& filesystem, bool read_only) {
+  Guard guard{core, kernel, pool, record, device, filesystem};
+  const bool has_content = record.content == Content::formatted || record.content == Content::raw;
+  if (has_content) {
+    return guard.use();
+  }
+  if (read_only) {
+    return mount::make_error(ErrorCode::failed_precondition, "it is blank, and asked for reading only: write to it first");
+  }
+  return guard.make();
+}
+
+Result<void> grow_mounted(Core& core, Kernel& kernel, VolumeRecord& record, const Device& device, const std::string& fs_type,
+                          const std::string& path) {
+  auto size = kernel.grow_filesystem({.device = device, .fs_type = fs_type, .path = path});
+  if (!size) {
+    return size.error().with_context("growing the " + fs_type + " at " + path);
+  }
+  record.fs_grown_for = device.size;
+  TRYV(core.records->save(record));
+  core.log->info("volume {}: {} at {} has {} bytes now", record.id, fs_type, path, size.value());
+  return mount::success();
+}
+
+}  // namespace ordinald::agent

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <string>
+
+#include "agent/core.hpp"
+#include "mount/filesystem.hpp"
+
+namespace ordinald::agent {
+
+/// A filesystem that may be mounted.
+struct ReadyFilesystem {
+  std::string uuid;
+  bool alive = false;     ///< mounted somewhere already: not checked again
+  bool may_grow = false;  ///< it is smaller than its device, and can be grown once mounted
+};
+
+/// Rules 1, 2 and 7: sees to it that the device holds the filesystem that the volume should have, or says why not.
+///
+///     blank      ─ proven blank ─▶ record `formatting` + UUID, durable ─▶ mkfs ─▶ record `formatted`, durable
+///     formatting ─ nothing but our UUID on it ─▶ emptied ─▶ proven blank ─▶ mkfs ─▶ `formatted`
+///     formatted  ─ its UUID is on it, alone ─▶ checked (ext4) ─▶ grown while unmounted, where it can't be grown otherwise
+///     raw        ─ the filesystem asked for is on it, alone ─▶ the same; never formatted
+///
+/// Runs under the volume's lock; saves `record` as it goes. `read_only`: a blank volume is refused.
+/// failed_precondition: what was found on the device and what a person can do. Nothing is ever wiped to make room.
+Result<ReadyFilesystem> ready_filesystem(Core& core, mount::Kernel& kernel, const mount::Pool& pool, VolumeRecord& record,
+                                         const mount::Device& device, const mount::Filesystem& filesystem, bool read_only);
+
+/// Grows the mounted filesystem to its device and records it. failed_precondition: ext4 without CAP_SYS_RESOURCE.
+Result<void> grow_mounted(Core& core, mount::Kernel& kernel, VolumeRecord& record, const mount::Device& device, const std::string& fs_type,
+                          const std::string& path);
+
+}  // namespace ordinald::agent

@@ -1,0 +1,79 @@
+#include "agent/core.hpp"
+
+#include "agent/access_rules.hpp"
+
+namespace ordinald::agent {
+
+Result<std::shared_ptr<const VolumeRecord>> Core::require(const std::string& id) const {
+  auto record = records->find(id);
+  if (record == nullptr) {
+    if (const auto damaged = records->find_damaged(id)) {
+      return volume_error(ErrorCode::failed_precondition, id,
+                          "its record could not be read and was set aside as " + damaged->file + " (" + damaged->why +
+                              "); mend the file, name it " + id + ".json again and restart the agent");
+    }
+    return volume_error(ErrorCode::not_found, id, "there is no such volume on this node");
+  }
+  if (record->deleting) {
+    return volume_error(ErrorCode::failed_precondition, id, "it is being deleted");
+  }
+  return record;
+}
+
+Result<const mount::Pool*> Core::pool_of(const VolumeRecord& record) const {
+  const auto found = pools.find(record.pool);
+  if (found == pools.end()) {
+    return volume_error(ErrorCode::failed_precondition, record.id, "its pool " + record.pool + " is not configured; put it back");
+  }
+  return found->second.get();
+}
+
+std::vector<PoolView> Core::view_pools() const {
+  std::vector<PoolView> views;
+  for (const PoolConfig& pool : config.pools) {
+    auto kernel = kernels.for_volume("pool:" + pool.name);
+    if (!kernel) {
+      log->warn("pool {}: {}", pool.name, kernel.error().message);
+      continue;
+    }
+    auto usage = pools.at(pool.name)->usage(*kernel.value());
+    if (!usage) {
+      log->warn("{}", usage.error().message);
+      continue;
+    }
+    views.push_back(PoolView{.pool = &pool, .usage = std::move(usage.value())});
+  }
+  return views;
+}
+
+const PoolConfig& Core::default_pool() const {
+  for (const PoolConfig& pool : config.pools) {
+    if (pool.is_default) {
+      return pool;
+    }
+  }
+  return config.pools.front();
+}
+
+mount::PoolVolume pool_volume(const VolumeRecord& record) {
+  return mount::PoolVolume{.id = record.id, .size = record.size, .block_size = record.block_size};
+}
+
+Error on_volume(const std::string& id, const Error& error) { return error.with_context("volume " + id); }
+
+Error volume_error(ErrorCode code, const std::string& id, const std::string& message) {
+  return mount::make_error(code, "volume " + id + ": " + message);
+}
+
+Result<void> check_mode(const VolumeRecord& record, AccessMode mode) {
+  const bool several_nodes = mode == AccessMode::multi_node_single_writer || mode == AccessMode::multi_node_multi_writer;
+  if (several_nodes && !record.multi_node) {
+    return volume_error(ErrorCode::failed_precondition, record.id,
+                        std::string{to_string(mode)} +
+                            " can't be had: its data lives on this node only (parameter multiNodeModes=allow of a new volume takes it at "
+                            "your word)");
+  }
+  return mount::success();
+}
+
+}  // namespace ordinald::agent

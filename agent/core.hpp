@@ -1,0 +1,52 @@
+#pragma once
+
+#include <spdlog/logger.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/config.hpp"
+#include "agent/keyed_digest.hpp"
+#include "agent/ledger.hpp"
+#include "agent/promises.hpp"
+#include "agent/record_store.hpp"
+#include "mount/pool.hpp"
+
+namespace ordinald::agent {
+
+/// What every operation on a volume works with; owned by VolumeManager, handed to each part by reference. Each member is thread safe or
+/// never changes.
+struct Core {
+  Config config;
+  mount::KernelSource& kernels;
+  std::shared_ptr<spdlog::logger> log;
+  std::unique_ptr<RecordStore> records;
+  std::unique_ptr<Ledger> ledger;
+  KeyedDigest digest;
+  std::map<std::string, std::unique_ptr<mount::Pool>> pools;
+  /// Whether this process may grow a mounted ext4 (CAP_SYS_RESOURCE).
+  bool grows_mounted_ext4 = false;
+  PromiseBook promises;
+
+  /// The record. not_found: unknown. failed_precondition: set aside as damaged (naming the file), or being deleted.
+  [[nodiscard]] Result<std::shared_ptr<const VolumeRecord>> require(const std::string& id) const;
+  /// The record's pool. failed_precondition: it is configured no more.
+  [[nodiscard]] Result<const mount::Pool*> pool_of(const VolumeRecord& record) const;
+  /// Every pool that answers, as it is now. The ones that don't are left out.
+  [[nodiscard]] std::vector<PoolView> view_pools() const;
+  [[nodiscard]] const PoolConfig& default_pool() const;
+};
+
+/// A record as its pool wants it.
+mount::PoolVolume pool_volume(const VolumeRecord& record);
+
+/// `volume data-db-0-1a2b3c4d` before an error's message.
+Error on_volume(const std::string& id, const Error& error);
+Error volume_error(ErrorCode code, const std::string& id, const std::string& message);
+
+/// failed_precondition, where the volume can't be had in this mode: 4 and 5 without multiNodeModes=allow.
+Result<void> check_mode(const VolumeRecord& record, AccessMode mode);
+
+}  // namespace ordinald::agent

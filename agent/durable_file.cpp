@@ -1,0 +1,106 @@
+#include "agent/durable_file.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include "mount/unique_fd.hpp"
+
+namespace ordinald::agent {
+namespace {
+
+using mount::errno_error;
+using mount::ErrorCode;
+using mount::UniqueFd;
+
+Result<void> write_all(int fd, std::string_view text, const std::string& path) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    if (written < 0) {
+      if (errno == EINTR) {
+        continue;
+      }
+      return errno_error(errno, "writing " + path);
+    }
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return mount::success();
+}
+
+Result<void> sync_directory(const std::string& directory) {
+  const UniqueFd fd{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!fd || ::fsync(fd.get()) != 0) {
+    return errno_error(errno, "fsync of the directory " + directory);
+  }
+  return mount::success();
+}
+
+}  // namespace
+
+Result<void> write_file(const std::string& directory, const std::string& name, std::string_view text, Durability durability) {
+  const std::string path = directory + "/" + name;
+  const std::string temporary = path + std::string{temporary_ending};
+  const UniqueFd fd{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600)};
+  if (!fd) {
+    return errno_error(errno, "making " + temporary);
+  }
+  const auto give_up = [&](mount::Error error) -> Result<void> {
+    ::unlink(temporary.c_str());
+    return error;
+  };
+  if (auto written = write_all(fd.get(), text, temporary); !written) {
+    return give_up(written.error());
+  }
+  if (durability == Durability::power_loss && ::fsync(fd.get()) != 0) {
+    return give_up(errno_error(errno, "fsync of " + temporary));
+  }
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    return give_up(errno_error(errno, "renaming " + temporary + " to " + path));
+  }
+  if (durability == Durability::power_loss) {
+    return sync_directory(directory);
+  }
+  return mount::success();
+}
+
+Result<void> remove_file(const std::string& directory, const std::string& name, Durability durability) {
+  const std::string path = directory + "/" + name;
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+    return errno_error(errno, "removing " + path);
+  }
+  if (durability == Durability::power_loss) {
+    return sync_directory(directory);
+  }
+  return mount::success();
+}
+
+Result<std::string> read_file(const std::string& path) {
+  constexpr std::size_t largest = std::size_t{16} * 1024 * 1024;
+  const UniqueFd fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  if (!fd) {
+    return errno_error(errno == ENOENT ? ErrorCode::not_found : ErrorCode::internal, errno, "opening " + path);
+  }
+  std::string text;
+  char buffer[16384];
+  while (true) {
+    const ssize_t got = ::read(fd.get(), buffer, sizeof buffer);
+    if (got < 0) {
+      if (errno == EINTR) {
+        continue;
+      }
+      return errno_error(errno, "reading " + path);
+    }
+    if (got == 0) {
+      return text;
+    }
+    text.append(buffer, static_cast<std::size_t>(got));
+    if (text.size() > largest) {
+      return mount::make_error(ErrorCode::failed_precondition, path + " is larger than 16 MiB");
+    }
+  }
+}
+
+}  // namespace ordinald::agent

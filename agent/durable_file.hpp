@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "mount/result.hpp"
+
+namespace ordinald::agent {
+
+using mount::Result;
+
+/// Whether a file must be there after a power loss.
+enum class Durability : bool { until_reboot, power_loss };
+
+/// Writes `<directory>/<name>` whole: a temporary file, [fsync,] rename, [fsync of the directory]. Mode 0600. A reader sees the old text or
+/// the new.
+Result<void> write_file(const std::string& directory, const std::string& name, std::string_view text, Durability durability);
+
+/// Removes it [and fsyncs the directory]. No such file is success.
+Result<void> remove_file(const std::string& directory, const std::string& name, Durability durability);
+
+/// The file's text. not_found: no such file. Refuses files over 16 MiB.
+Result<std::string> read_file(const std::string& path);
+
+/// The temporary name's ending; what a crash leaves under it is nobody's.
+inline constexpr std::string_view temporary_ending = ".tmp";
+
+}  // namespace ordinald::agent

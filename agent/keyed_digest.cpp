@@ -1,0 +1,52 @@
+#include "agent/keyed_digest.hpp"
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <sys/random.h>
+
+#include <array>
+
+#include "agent/durable_file.hpp"
+
+namespace ordinald::agent {
+
+mount::Result<KeyedDigest> KeyedDigest::open(const std::string& run_dir) {
+  constexpr std::size_t length = 32;
+  auto existing = read_file(run_dir + "/key");
+  if (existing && existing.value().size() == length) {
+    return KeyedDigest{existing.value()};
+  }
+  if (!existing && existing.error().code != mount::ErrorCode::not_found) {
+    return existing.error();
+  }
+  std::string key(length, '\0');
+  if (::getrandom(key.data(), key.size(), 0) != static_cast<ssize_t>(key.size())) {
+    return mount::errno_error(errno, "getrandom for the digests' key");
+  }
+  TRYV(write_file(run_dir, "key", key, Durability::until_reboot));
+  return KeyedDigest{std::move(key)};
+}
+
+std::string KeyedDigest::of(const std::vector<std::string>& parts) const {
+  if (parts.empty()) {
+    return {};
+  }
+  std::string text;
+  for (const std::string& part : parts) {
+    // Lengths between, so that no two lists give one text.
+    text += std::to_string(part.size()) + ":" + part;
+  }
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned int size = 0;
+  ::HMAC(::EVP_sha256(), key_.data(), static_cast<int>(key_.size()), reinterpret_cast<const unsigned char*>(text.data()), text.size(),
+         digest.data(), &size);
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string hex;
+  for (std::size_t i = 0; i < 16 && i < size; ++i) {
+    hex += digits[digest[i] >> 4U];
+    hex += digits[digest[i] & 15U];
+  }
+  return hex;
+}
+
+}  // namespace ordinald::agent

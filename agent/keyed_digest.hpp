@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mount/result.hpp"
+
+namespace ordinald::agent {
+
+/// HMAC-SHA256 under a key that lives under the run directory (0600) and so ends with the boot: what must be compared later but never be
+/// read (mount flags, rule 6), and what must be known as ours when it comes back (page tokens). Thread safe.
+class KeyedDigest {
+ public:
+  /// Reads `<run dir>/key`, or makes it.
+  static mount::Result<KeyedDigest> open(const std::string& run_dir);
+
+  /// Hex, 32 digits. Nothing in, nothing out: an empty list has the empty digest.
+  [[nodiscard]] std::string of(const std::vector<std::string>& parts) const;
+
+ private:
+  explicit KeyedDigest(std::string key) : key_(std::move(key)) {}
+  std::string key_;
+};
+
+}  // namespace ordinald::agent

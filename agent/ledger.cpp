@@ -1,0 +1,293 @@
+#include "agent/ledger.hpp"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "agent/durable_file.hpp"
+
+namespace ordinald::mount {
+// Seen by nlohmann through argument-dependent lookup.
+using nlohmann::json;
+
+static void to_json(json& j, const Device& d) {
+  j = json{{"path", d.path},
+           {"number", d.number},
+           {"diskseq", d.diskseq},
+           {"backingDevice", d.backing_device},
+           {"backingInode", d.backing_inode},
+           {"size", d.size},
+           {"blockSize", d.block_size},
+           {"readOnly", d.read_only}};
+}
+static void from_json(const json& j, Device& d) {
+  j.at("path").get_to(d.path);
+  j.at("number").get_to(d.number);
+  j.at("diskseq").get_to(d.diskseq);
+  j.at("backingDevice").get_to(d.backing_device);
+  j.at("backingInode").get_to(d.backing_inode);
+  j.at("size").get_to(d.size);
+  j.at("blockSize").get_to(d.block_size);
+  j.at("readOnly").get_to(d.read_only);
+}
+static void to_json(json& j, const MountAttributes& a) {
+  j = json{{"readOnly", a.read_only}, {"noSuid", a.no_suid},          {"noDev", a.no_dev},
+           {"noExec", a.no_exec},     {"noDirAtime", a.no_dir_atime}, {"atime", static_cast<int>(a.atime)}};
+}
+static void from_json(const json& j, MountAttributes& a) {
+  j.at("readOnly").get_to(a.read_only);
+  j.at("noSuid").get_to(a.no_suid);
+  j.at("noDev").get_to(a.no_dev);
+  j.at("noExec").get_to(a.no_exec);
+  j.at("noDirAtime").get_to(a.no_dir_atime);
+  const int atime = j.at("atime").get<int>();
+  a.atime = atime == 1 ? AccessTime::noatime : atime == 2 ? AccessTime::strictatime : AccessTime::relatime;
+}
+
+}  // namespace ordinald::mount
+
+namespace ordinald::agent {
+namespace {
+
+using nlohmann::json;
+
+json to_value(const Stage& s) {
+  return json{{"path", s.path},
+              {"block", s.block},
+              {"mode", static_cast<int>(s.mode)},
+              {"fsType", s.fs_type},
+              {"flagsDigest", s.flags_digest},
+              {"optionsDigest", s.options_digest},
+              {"attributes", s.attributes},
+              {"since", s.since}};
+}
+
+json to_value(const Publication& p) {
+  return json{{"target", p.target},
+              {"stagingPath", p.staging_path},
+              {"block", p.block},
+              {"mode", static_cast<int>(p.mode)},
+              {"readOnly", p.read_only},
+              {"flagsDigest", p.flags_digest},
+              {"fsType", p.fs_type},
+              {"podNamespace", p.holder.pod_namespace},
+              {"podName", p.holder.pod_name},
+              {"podUid", p.holder.pod_uid},
+              {"serviceAccount", p.holder.service_account},
+              {"since", p.since}};
+}
+
+AccessMode to_mode(const json& value) {
+  const int mode = value.get<int>();
+  // A number that is no mode counts as the one that allows least.
+  return mode >= 1 && mode <= 7 ? static_cast<AccessMode>(mode) : AccessMode::single_node_single_writer;
+}
+
+Stage to_stage(const json& j) {
+  Stage s;
+  j.at("path").get_to(s.path);
+  j.at("block").get_to(s.block);
+  s.mode = to_mode(j.at("mode"));
+  j.at("fsType").get_to(s.fs_type);
+  j.at("flagsDigest").get_to(s.flags_digest);
+  j.at("optionsDigest").get_to(s.options_digest);
+  j.at("attributes").get_to(s.attributes);
+  j.at("since").get_to(s.since);
+  return s;
+}
+
+Publication to_publication(const json& j) {
+  Publication p;
+  j.at("target").get_to(p.target);
+  j.at("stagingPath").get_to(p.staging_path);
+  j.at("block").get_to(p.block);
+  p.mode = to_mode(j.at("mode"));
+  j.at("readOnly").get_to(p.read_only);
+  j.at("flagsDigest").get_to(p.flags_digest);
+  j.at("fsType").get_to(p.fs_type);
+  j.at("podNamespace").get_to(p.holder.pod_namespace);
+  j.at("podName").get_to(p.holder.pod_name);
+  j.at("podUid").get_to(p.holder.pod_uid);
+  j.at("serviceAccount").get_to(p.holder.service_account);
+  j.at("since").get_to(p.since);
+  return p;
+}
+
+}  // namespace
+
+std::string to_string(const Holder& holder) {
+  if (holder.pod_name.empty() && holder.pod_uid.empty()) {
+    return "an unnamed workload";
+  }
+  std::string text = holder.pod_namespace + "/" + holder.pod_name;
+  if (!holder.pod_uid.empty()) {
+    text += " (uid " + holder.pod_uid + ")";
+  }
+  return text;
+}
+
+const Stage* VolumeState::stage_at(std::string_view path) const {
+  for (const Stage& stage : stages) {
+    if (stage.path == path) {
+      return &stage;
+    }
+  }
+  return nullptr;
+}
+
+const Publication* VolumeState::publication_at(std::string_view target) const {
+  for (const Publication& publication : publications) {
+    if (publication.target == target) {
+      return &publication;
+    }
+  }
+  return nullptr;
+}
+
+mount::Expected VolumeState::expected_mount() const {
+  return mount::Expected{.number = device ? device->number : 0, .fs_type = fs_type, .uuid = fs_uuid};
+}
+
+mount::Expected VolumeState::expected_block() const {
+  return mount::Expected{.number = device ? device->number : 0, .fs_type = {}, .uuid = {}};
+}
+
+std::string to_json(const VolumeState& state, std::string_view boot_id) {
+  json file{{"schema", 1},       {"bootId", boot_id},       {"fsType", state.fs_type},      {"fsUuid", state.fs_uuid},
+            {"device", nullptr}, {"stages", json::array()}, {"publications", json::array()}};
+  if (state.device) {
+    file["device"] = *state.device;
+  }
+  for (const Stage& stage : state.stages) {
+    file["stages"].push_back(to_value(stage));
+  }
+  for (const Publication& publication : state.publications) {
+    file["publications"].push_back(to_value(publication));
+  }
+  return file.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+Result<std::optional<VolumeState>> parse_state(std::string_view text, std::string_view boot_id) {
+  try {
+    const json file = json::parse(text, nullptr, false);
+    if (!file.is_object()) {
+      return mount::make_error(mount::ErrorCode::failed_precondition, "it is not a JSON object");
+    }
+    if (file.at("schema").get<int>() != 1) {
+      return mount::make_error(mount::ErrorCode::failed_precondition, "its schema is " + file.at("schema").dump());
+    }
+    if (file.at("bootId").get<std::string>() != boot_id) {
+      return std::optional<VolumeState>{};
+    }
+    VolumeState state;
+    file.at("fsType").get_to(state.fs_type);
+    file.at("fsUuid").get_to(state.fs_uuid);
+    if (!file.at("device").is_null()) {
+      state.device = file.at("device").get<mount::Device>();
+    }
+    for (const json& stage : file.at("stages")) {
+      state.stages.push_back(to_stage(stage));
+    }
+    for (const json& publication : file.at("publications")) {
+      state.publications.push_back(to_publication(publication));
+    }
+    return std::optional{std::move(state)};
+  } catch (const json::exception& error) {
+    return mount::make_error(mount::ErrorCode::failed_precondition, error.what());
+  }
+}
+
+Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& run_dir, const std::string& boot_id) {
+  std::unique_ptr<Ledger> ledger{new Ledger{run_dir + "/ledger", boot_id}};
+  std::error_code error;
+  std::filesystem::create_directories(ledger->directory_, error);
+  if (!error) {
+    std::filesystem::permissions(ledger->directory_, std::filesystem::perms::owner_all, error);
+  }
+  if (error) {
+    return mount::errno_error(error.value(), "making the ledger's directory " + ledger->directory_);
+  }
+  TRYV(ledger->load());
+  return ledger;
+}
+
+Result<void> Ledger::load() {
+  constexpr std::string_view ending = ".json";
+  std::error_code error;
+  std::vector<std::string> stale;
+  for (std::filesystem::directory_iterator it{directory_, error}, end; !error && it != end; it.increment(error)) {
+    const std::string file = it->path().filename().string();
+    auto text = read_file(it->path().string());
+    auto state = text && file.ends_with(ending) ? parse_state(text.value(), boot_id_)
+                                                : Result<std::optional<VolumeState>>{std::optional<VolumeState>{}};
+    if (!state) {
+      unreadable_.push_back(it->path().string() + ": " + state.error().message);
+    }
+    if (state && state.value()) {
+      const std::string id = file.substr(0, file.size() - ending.size());
+      index(id, *state.value());
+      states_[id] = std::move(*state.value());
+    } else {
+      stale.push_back(file);
+    }
+  }
+  if (error) {
+    return mount::errno_error(error.value(), "reading the ledger's directory " + directory_);
+  }
+  for (const std::string& file : stale) {
+    TRYV(remove_file(directory_, file, Durability::until_reboot));
+  }
+  return mount::success();
+}
+
+void Ledger::index(const std::string& id, const VolumeState& state) {
+  if (const auto old = states_.find(id); old != states_.end()) {
+    for (const Stage& stage : old->second.stages) {
+      owners_.erase(stage.path);
+    }
+    for (const Publication& publication : old->second.publications) {
+      owners_.erase(publication.target);
+    }
+  }
+  for (const Stage& stage : state.stages) {
+    owners_[stage.path] = id;
+  }
+  for (const Publication& publication : state.publications) {
+    owners_[publication.target] = id;
+  }
+}
+
+VolumeState Ledger::state(const std::string& id) const {
+  const std::scoped_lock lock{mutex_};
+  const auto found = states_.find(id);
+  return found == states_.end() ? VolumeState{} : found->second;
+}
+
+std::map<std::string, VolumeState> Ledger::all() const {
+  const std::scoped_lock lock{mutex_};
+  return states_;
+}
+
+std::string Ledger::owner_of(const std::string& path) const {
+  const std::scoped_lock lock{mutex_};
+  const auto found = owners_.find(path);
+  return found == owners_.end() ? std::string{} : found->second;
+}
+
+Result<void> Ledger::save(const std::string& id, const VolumeState& state) {
+  const std::string file = id + ".json";
+  auto written = state.empty() ? remove_file(directory_, file, Durability::until_reboot)
+                               : write_file(directory_, file, to_json(state, boot_id_), Durability::until_reboot);
+  if (!written) {
+    return written.error().with_context("volume " + id + ": its entry in the ledger");
+  }
+  const std::scoped_lock lock{mutex_};
+  index(id, state);
+  if (state.empty()) {
+    states_.erase(id);
+  } else {
+    states_[id] = state;
+  }
+  return mount::success();
+}
+
+}  // namespace ordinald::agent

@@ -1,0 +1,108 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "csi/volume_ops.hpp"
+#include "mount/types.hpp"
+
+namespace ordinald::agent {
+
+using csi::AccessMode;
+using mount::Result;
+
+/// The workload that a publication belongs to, as the orchestrator told it; members are empty where it did not.
+struct Holder {
+  std::string pod_namespace;
+  std::string pod_name;
+  std::string pod_uid;
+  std::string service_account;
+  bool operator==(const Holder&) const = default;
+};
+
+/// `prod/db-1 (uid …)`, or "an unnamed workload".
+std::string to_string(const Holder& holder);
+
+/// A volume mounted (or, as a block device, held ready) at a staging path.
+struct Stage {
+  std::string path;
+  bool block = false;
+  AccessMode mode = AccessMode::single_node_writer;
+  std::string fs_type;
+  std::string flags_digest;    ///< of the call's mount_flags, keyed (rule 6)
+  std::string options_digest;  ///< of the filesystem's own among them
+  mount::MountAttributes attributes;
+  std::string since;
+};
+
+/// A volume visible at a workload's target path.
+struct Publication {
+  std::string target;
+  std::string staging_path;
+  bool block = false;
+  AccessMode mode = AccessMode::single_node_writer;
+  bool read_only = false;  ///< for whatever reason: asked, or the mode's
+  std::string flags_digest;
+  std::string fs_type;  ///< as asked
+  Holder holder;
+  std::string since;
+};
+
+/// What is so of one volume since boot.
+struct VolumeState {
+  std::optional<mount::Device> device;
+  std::string fs_type;  ///< of the filesystem on the device; empty: used as block
+  std::string fs_uuid;  ///< as found on it
+  std::vector<Stage> stages;
+  std::vector<Publication> publications;
+
+  [[nodiscard]] const Stage* stage_at(std::string_view path) const;
+  [[nodiscard]] const Publication* publication_at(std::string_view target) const;
+  [[nodiscard]] bool empty() const { return !device && stages.empty() && publications.empty(); }
+  /// What a mount of this volume looks like.
+  [[nodiscard]] mount::Expected expected_mount() const;
+  [[nodiscard]] mount::Expected expected_block() const;
+};
+
+std::string to_json(const VolumeState& state, std::string_view boot_id);
+/// nullopt: of another boot. Never throws; failed_precondition says what is wrong.
+Result<std::optional<VolumeState>> parse_state(std::string_view text, std::string_view boot_id);
+
+/// Who has which volume where, since boot: in memory, and under `<run dir>/ledger/<id>.json` (tmpfs; written by rename, no fsync).
+///
+/// The kernel is the truth: open() gives what was written, the reconciler holds it against the mount table. Thread safe; a volume's state
+/// is changed only under its lock.
+class Ledger {
+ public:
+  /// Also says which files could not be read (they are removed: the reconciler finds what is mounted).
+  static Result<std::unique_ptr<Ledger>> open(const std::string& run_dir, const std::string& boot_id);
+
+  [[nodiscard]] VolumeState state(const std::string& id) const;
+  [[nodiscard]] std::map<std::string, VolumeState> all() const;
+  [[nodiscard]] const std::vector<std::string>& unreadable() const { return unreadable_; }
+  /// Which volume has this path as a target or a staging path; empty: none.
+  [[nodiscard]] std::string owner_of(const std::string& path) const;
+
+  /// Written before it returns; an empty state removes the file.
+  Result<void> save(const std::string& id, const VolumeState& state);
+
+ private:
+  Ledger(std::string directory, std::string boot_id) : directory_(std::move(directory)), boot_id_(std::move(boot_id)) {}
+  Result<void> load();
+  void index(const std::string& id, const VolumeState& state);
+
+  const std::string directory_;
+  const std::string boot_id_;
+  mutable std::mutex mutex_;
+  std::map<std::string, VolumeState> states_;
+  std::map<std::string, std::string> owners_;
+  std::vector<std::string> unreadable_;
+};
+
+}  // namespace ordinald::agent

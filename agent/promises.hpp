@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "agent/config.hpp"
+#include "agent/volume_record.hpp"
+#include "mount/types.hpp"
+
+namespace ordinald::agent {
+
+/// A pool with what it looks like now.
+struct PoolView {
+  const PoolConfig* pool = nullptr;
+  mount::PoolUsage usage;
+};
+
+/// One volume's weight on its pool.
+struct Promise {
+  std::string pool;
+  std::uint64_t bytes = 0;
+};
+
+/// Bytes that `pool` may still promise; never negative. Pure.
+///
+/// Pools on one file system share one promise: what is free there plus what the pools' own images hold, less the reserve (a share of the
+/// file system's size, the largest of the pools'). Each volume weighs on it: a thick one with its size, a thin one with its size over its
+/// pool's overcommit ratio. `pools`: every pool that could be looked at. `promised`: every volume's promise.
+std::uint64_t promisable(const std::string& pool, const std::vector<PoolView>& pools, const std::vector<Promise>& promised);
+
+/// Promises that are being made, and have no record yet: each counts from the moment it was found to fit. Thread safe.
+class PromiseBook {
+ public:
+  /// Gives the promise back when it ends; by then the record counts, or nothing was made.
+  class Reservation {
+   public:
+    Reservation(PromiseBook& book, std::list<Promise>::iterator entry) : book_(&book), entry_(entry) {}
+    Reservation(const Reservation&) = delete;
+    Reservation& operator=(const Reservation&) = delete;
+    Reservation(Reservation&& other) noexcept : book_(std::exchange(other.book_, nullptr)), entry_(other.entry_) {}
+    Reservation& operator=(Reservation&&) = delete;
+    ~Reservation();
+
+   private:
+    PromiseBook* book_;
+    std::list<Promise>::iterator entry_;
+  };
+
+  /// resource_exhausted: `pool` can't promise `bytes` more; the text says what it can.
+  Result<Reservation> reserve(const std::string& pool, std::uint64_t bytes, const std::vector<PoolView>& pools,
+                              const std::vector<std::shared_ptr<const VolumeRecord>>& records);
+  /// What could be reserved.
+  std::uint64_t available(const std::string& pool, const std::vector<PoolView>& pools,
+                          const std::vector<std::shared_ptr<const VolumeRecord>>& records);
+
+ private:
+  [[nodiscard]] std::vector<Promise> promised(const std::vector<std::shared_ptr<const VolumeRecord>>& records) const;
+
+  std::mutex mutex_;
+  std::list<Promise> pending_;
+};
+
+}  // namespace ordinald::agent

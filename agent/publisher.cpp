@@ -1,0 +1,171 @@
+#include "agent/publisher.hpp"
+
+#include "agent/access_rules.hpp"
+#include "agent/clock_text.hpp"
+#include "agent/stager.hpp"
+#include "mount/mount_flags.hpp"
+
+namespace ordinald::agent {
+namespace {
+
+using mount::Kernel;
+
+Error refuse(const std::string& message) { return mount::make_error(ErrorCode::failed_precondition, message); }
+
+Holder read_holder(const StringMap& context) {
+  const auto value = [&](const char* key) {
+    const auto found = context.find(key);
+    return found == context.end() ? std::string{} : found->second;
+  };
+  return Holder{.pod_namespace = value("csi.storage.k8s.io/pod.namespace"),
+                .pod_name = value("csi.storage.k8s.io/pod.name"),
+                .pod_uid = value("csi.storage.k8s.io/pod.uid"),
+                .service_account = value("csi.storage.k8s.io/serviceAccount.name")};
+}
+
+}  // namespace
+
+/// Works out what to bind where, or why not; fills in what the publication has of its staging.
+Result<mount::BindRequest> Publisher::bind_request(const csi::PublishArgs& args, const VolumeState& state, Publication& publication) const {
+  const Stage* stage = state.stage_at(args.staging_path);
+  if (stage == nullptr || !state.device) {
+    return refuse("it is not staged at " + (args.staging_path.empty() ? std::string{"any path (none was given)"} : args.staging_path) +
+                  "; stage it first");
+  }
+  const csi::Capability& capability = args.capability;
+  if (stage->block != capability.block) {
+    return refuse(std::string{"it is staged at "} + stage->path + " as a " + (stage->block ? "raw block device" : "filesystem") +
+                  ", and asked for as the other");
+  }
+  if (capability.block) {
+    publication.read_only = args.readonly || is_reader_only(capability.mode) || stage->attributes.read_only;
+    return mount::BindRequest{.source = state.device->path,
+                              .expected = state.expected_block(),
+                              .target = args.target_path,
+                              .kind = mount::TargetKind::file,
+                              .attributes = {}};
+  }
+  if (!capability.fs_type.empty() && capability.fs_type != stage->fs_type) {
+    return refuse("it is staged as " + stage->fs_type + ", asked for as " + capability.fs_type);
+  }
+  const mount::MountFlags flags = mount::split_mount_flags(capability.mount_flags);
+  if (!flags.options.empty() && core_.digest.of(flags.options) != stage->options_digest) {
+    return refuse("its mount flags have options of the filesystem other than those it was staged with at " + stage->path);
+  }
+  mount::MountAttributes attributes = capability.mount_flags.empty() ? stage->attributes : flags.attributes;
+  attributes.read_only = attributes.read_only || args.readonly || is_reader_only(capability.mode);
+  if (stage->attributes.read_only && !attributes.read_only) {
+    return refuse("it is staged read-only at " + stage->path + ", and asked for writing");
+  }
+  publication.read_only = attributes.read_only;
+  return mount::BindRequest{.source = stage->path,
+                            .expected = state.expected_mount(),
+                            .target = args.target_path,
+                            .kind = mount::TargetKind::directory,
+                            .attributes = attributes};
+}
+
+Result<void> Publisher::publish(const csi::PublishArgs& args) {
+  TRY(const auto record, core_.require(args.volume_id));
+  TRYV(check_mode(*record, args.capability.mode));
+  VolumeState state = core_.ledger->state(args.volume_id);
+  Publication publication{.target = args.target_path,
+                          .staging_path = args.staging_path,
+                          .block = args.capability.block,
+                          .mode = args.capability.mode,
+                          .read_only = false,
+                          .flags_digest = core_.digest.of(args.capability.mount_flags),
+                          .fs_type = args.capability.fs_type,
+                          .holder = read_holder(args.volume_context),
+                          .since = utc_text(std::chrono::system_clock::now())};
+  // What is held is judged first, so that a second caller hears who holds it, whatever else is wrong with its call.
+  auto bind = bind_request(args, state, publication);
+  auto verdict = judge_publish(state, publication);
+  if (!verdict && (bind || verdict.error().code == ErrorCode::already_exists)) {
+    return verdict.error();
+  }
+  if (!bind) {
+    return bind.error();
+  }
+  if (const std::string owner = core_.ledger->owner_of(args.target_path); !owner.empty() && owner != args.volume_id) {
+    return refuse(args.target_path + " is in use by volume " + owner);
+  }
+  if (state.stage_at(args.target_path) != nullptr) {
+    return refuse(args.target_path + " is its staging path");
+  }
+  TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
+  const VolumeState before = state;
+  if (verdict.value() == PublishVerdict::fresh) {
+    state.publications.push_back(std::move(publication));
+    TRYV(core_.ledger->save(args.volume_id, state));
+  }
+  auto visible = make_visible(args, *kernel, state, bind.value());
+  if (!visible && visible.error().code != ErrorCode::unavailable && verdict.value() == PublishVerdict::fresh) {
+    if (auto saved = core_.ledger->save(args.volume_id, before); !saved) {
+      core_.log->warn("{}", saved.error().message);
+    }
+  }
+  return visible;
+}
+
+Result<void> Publisher::make_visible(const csi::PublishArgs& args, Kernel& kernel, VolumeState& state, const mount::BindRequest& bind) {
+  const Publication& publication = *state.publication_at(args.target_path);
+  if (publication.block) {
+    TRY(const mount::Device device, kernel.inspect_device(*state.device));
+    if (device.read_only != publication.read_only) {
+      TRYV(kernel.set_device_read_only(device, publication.read_only));
+    }
+  } else if (args.capability.group && !publication.read_only) {
+    TRYV(kernel.apply_group(bind.source, bind.expected, *args.capability.group));
+  }
+  auto bound = kernel.bind(bind);
+  if (!bound) {
+    return bound.error().with_context("publishing " + bind.source + " at " + args.target_path);
+  }
+  return mount::success();
+}
+
+Result<void> Publisher::unpublish(const csi::UnpublishArgs& args) {
+  VolumeState state = core_.ledger->state(args.volume_id);
+  TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
+  const Publication* publication = state.publication_at(args.target_path);
+  if (publication == nullptr) {
+    return unpublish_unknown(args, *kernel);
+  }
+  const mount::Expected expected = publication->block ? state.expected_block() : state.expected_mount();
+  auto unmounted = kernel->unmount({.path = args.target_path, .expected = expected, .remove = true});
+  if (!unmounted) {
+    return unmounted.error().with_context("unpublishing " + args.target_path);
+  }
+  std::erase_if(state.publications, [&](const Publication& entry) { return entry.target == args.target_path; });
+  return core_.ledger->save(args.volume_id, state);
+}
+
+/// The ledger knows of no publication there: after a reboot, or with a lost ledger. The kernel is asked; a mount of anything but this
+/// volume is left alone.
+Result<void> Publisher::unpublish_unknown(const csi::UnpublishArgs& args, Kernel& kernel) {
+  TRY(const mount::PathInfo info, kernel.inspect_path(args.target_path));
+  const bool plain = !info.mount_root && (info.kind == mount::FileKind::directory || info.kind == mount::FileKind::regular);
+  if (plain && !core_.ledger->owner_of(args.target_path).empty()) {
+    return mount::success();
+  }
+  mount::UnmountRequest unmount{.path = args.target_path, .expected = {}, .remove = true};
+  if (info.mount_root) {
+    TRY(const VolumeState state, known_state(core_, kernel, args.volume_id));
+    unmount.expected = info.kind == mount::FileKind::block_device ? state.expected_block() : state.expected_mount();
+    if (!state.device || !mount::matches(info, unmount.expected)) {
+      core_.log->warn("volume {}: {} is a mount of something else, and is left alone", args.volume_id, args.target_path);
+      return mount::success();
+    }
+  } else if (!plain) {
+    return mount::success();
+  }
+  auto unmounted = kernel.unmount(unmount);
+  if (!unmounted && info.mount_root) {
+    return unmounted.error().with_context("unpublishing " + args.target_path);
+  }
+  // What is left of an earlier boot is removed where it is empty; what has content is not ours.
+  return mount::success();
+}
+
+}  // namespace ordinald::agent

@@ -1,0 +1,25 @@
+#pragma once
+
+#include "agent/core.hpp"
+
+namespace ordinald::agent {
+
+/// NodePublishVolume and NodeUnpublishVolume: who may have a staged volume, and where (rule 4). Each call runs under its volume's lock: the
+/// check and the act are one step. The ledger is written before the bind, so that a crash in between leaves a publication too many, never
+/// one too few.
+class Publisher {
+ public:
+  explicit Publisher(Core& core) : core_(core) {}
+
+  Result<void> publish(const csi::PublishArgs& args);
+  Result<void> unpublish(const csi::UnpublishArgs& args);
+
+ private:
+  Result<mount::BindRequest> bind_request(const csi::PublishArgs& args, const VolumeState& state, Publication& publication) const;
+  Result<void> make_visible(const csi::PublishArgs& args, mount::Kernel& kernel, VolumeState& state, const mount::BindRequest& bind);
+  Result<void> unpublish_unknown(const csi::UnpublishArgs& args, mount::Kernel& kernel);
+
+  Core& core_;
+};
+
+}  // namespace ordinald::agent

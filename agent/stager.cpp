@@ -1,0 +1,300 @@
+#include "agent/stager.hpp"
+
+#include "agent/access_rules.hpp"
+#include "agent/clock_text.hpp"
+#include "agent/content_guard.hpp"
+#include "mount/mount_flags.hpp"
+
+namespace ordinald::agent {
+namespace {
+
+using mount::Device;
+using mount::Kernel;
+
+Error refuse(const std::string& message) { return mount::make_error(ErrorCode::failed_precondition, message); }
+
+/// The filesystem that a mount gets: the capability's wins, then what is on the volume, or will be.
+const std::string& wanted_fs_type(const VolumeRecord& record, const csi::Capability& capability) {
+  return capability.fs_type.empty() ? record.fs_type : capability.fs_type;
+}
+
+/// Takes back what a failed stage has done so far, unless it may still be going on.
+class Undo {
+ public:
+  Undo(const Core& core, Kernel& kernel, const std::string& id, const Device& device, const VolumeState& before)
+      : core_(core), kernel_(kernel), id_(id), device_(device), before_(before) {}
+
+  Result<void> with(const Error& error) {
+    if (error.code == ErrorCode::unavailable) {
+      return error;
+    }
+    if (before_.stages.empty() && before_.publications.empty()) {
+      if (auto gone = let_go(core_, kernel_, id_, device_); !gone) {
+        core_.log->warn("volume {}: after a failed stage: {}", id_, gone.error().message);
+      }
+      before_.device.reset();
+    }
+    if (auto saved = core_.ledger->save(id_, before_); !saved) {
+      core_.log->warn("{}", saved.error().message);
+    }
+    return error;
+  }
+
+ private:
+  const Core& core_;
+  Kernel& kernel_;
+  const std::string& id_;
+  const Device& device_;
+  VolumeState before_;
+};
+
+}  // namespace
+
+struct Stager::Request {
+  VolumeRecord record;
+  const mount::Pool* pool = nullptr;
+  const mount::Filesystem* filesystem = nullptr;  ///< null: block
+  mount::MountFlags flags;
+  Stage stage;
+};
+
+Result<Stager::Request> Stager::read(const csi::StageArgs& args) const {
+  TRY(const auto record, core_.require(args.volume_id));
+  TRYV(check_mode(*record, args.capability.mode));
+  Request request;
+  request.record = *record;
+  TRY(request.pool, core_.pool_of(*record));
+  const csi::Capability& capability = args.capability;
+  Stage& stage = request.stage;
+  stage.path = args.staging_path;
+  stage.block = capability.block;
+  stage.mode = capability.mode;
+  stage.since = utc_text(std::chrono::system_clock::now());
+  if (capability.block) {
+    stage.attributes.read_only = is_reader_only(capability.mode);
+    return request;
+  }
+  const std::string& fs_type = wanted_fs_type(*record, capability);
+  request.filesystem = mount::find_filesystem(fs_type);
+  if (request.filesystem == nullptr) {
+    return refuse("filesystem \"" + fs_type + "\" is not known; ext4, xfs and btrfs are");
+  }
+  if (record->content == Content::formatted && record->fs_type != fs_type) {
+    return refuse("it holds " + record->fs_type + ", asked for " + fs_type);
+  }
+  request.flags = mount::split_mount_flags(capability.mount_flags);
+  if (request.pool->thick() && mount::has_option(request.flags, "discard")) {
+    return refuse("a mount flag asks for discard, which would make this thick volume thin");
+  }
+  stage.fs_type = fs_type;
+  stage.flags_digest = core_.digest.of(capability.mount_flags);
+  stage.options_digest = core_.digest.of(request.flags.options);
+  stage.attributes = request.flags.attributes;
+  stage.attributes.read_only = stage.attributes.read_only || is_reader_only(capability.mode);
+  return request;
+}
+
+Result<void> Stager::stage(const csi::StageArgs& args) {
+  TRY(Request request, read(args));
+  TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
+  VolumeState state = core_.ledger->state(args.volume_id);
+  TRY(const bool done, repeated(request, *kernel, state));
+  if (done) {
+    return grow_if_pending(request, *kernel, state);
+  }
+  if (const std::string owner = core_.ledger->owner_of(args.staging_path); !owner.empty() && owner != args.volume_id) {
+    return refuse(args.staging_path + " is in use by volume " + owner);
+  }
+  return request.stage.block ? stage_block(request, *kernel, state) : stage_mount(request, *kernel, state);
+}
+
+/// True: staged there with the same arguments, and the kernel agrees.
+Result<bool> Stager::repeated(const Request& request, Kernel& kernel, VolumeState& state) {
+  const Stage* held = state.stage_at(request.stage.path);
+  if (held == nullptr) {
+    return false;
+  }
+  const Stage& asked = request.stage;
+  const char* what = held->block != asked.block                 ? "access type"
+                     : held->mode != asked.mode                 ? "access mode"
+                     : held->fs_type != asked.fs_type           ? "fs_type"
+                     : held->flags_digest != asked.flags_digest ? "mount flags"
+                                                                : nullptr;
+  if (what != nullptr) {
+    return mount::make_error(ErrorCode::already_exists,
+                             "it is staged at " + asked.path + " since " + held->since + " with another " + what + "; unstage it first");
+  }
+  if (asked.block || !state.device) {
+    return false;  // to attach is to repeat
+  }
+  TRY(const mount::PathInfo info, kernel.inspect_path(asked.path));
+  return mount::matches(info, state.expected_mount()) && !info.broken;
+}
+
+Result<void> Stager::stage_block(Request& request, Kernel& kernel, VolumeState& state) {
+  VolumeRecord& record = request.record;
+  for (const Stage& other : state.stages) {
+    if (!other.block) {
+      return refuse("it is staged as a filesystem at " + other.path + ", and can't be a raw block device at the same time");
+    }
+  }
+  if (record.content != Content::raw) {
+    // From here on a workload may write anything: nothing of ours will ever format it.
+    record.content = Content::raw;
+    record.fs_grown_for = 0;
+    TRYV(core_.records->save(record));
+  }
+  TRY(state.device, request.pool->attach(kernel, pool_volume(record)));
+  state.fs_type.clear();
+  state.fs_uuid.clear();
+  std::erase_if(state.stages, [&](const Stage& stage) { return stage.path == request.stage.path; });
+  state.stages.push_back(request.stage);
+  return core_.ledger->save(record.id, state);
+}
+
+Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& state) {
+  VolumeRecord& record = request.record;
+  for (const Stage& other : state.stages) {
+    if (other.block) {
+      return refuse("it is staged as a raw block device at " + other.path + ", and can't be a filesystem at the same time");
+    }
+    if (other.path != request.stage.path &&
+        (other.options_digest != request.stage.options_digest || other.fs_type != request.stage.fs_type)) {
+      return refuse("it is staged at " + other.path + " with other options of the filesystem, which it can have once only");
+    }
+  }
+  TRY(const Device device, request.pool->attach(kernel, pool_volume(record)));
+  Undo undo{core_, kernel, record.id, device, state};
+  auto ready = ready_filesystem(core_, kernel, *request.pool, record, device, *request.filesystem, request.stage.attributes.read_only);
+  if (!ready) {
+    return undo.with(ready.error());
+  }
+  state.device = device;
+  state.fs_type = request.stage.fs_type;
+  state.fs_uuid = ready.value().uuid;
+  std::erase_if(state.stages, [&](const Stage& stage) { return stage.path == request.stage.path; });
+  state.stages.push_back(request.stage);
+  if (auto saved = core_.ledger->save(record.id, state); !saved) {
+    return undo.with(saved.error());
+  }
+  mount::MountRequest mount{.device = device,
+                            .fs_type = state.fs_type,
+                            .uuid = state.fs_uuid,
+                            .options = {},
+                            .option_places = {},
+                            .attributes = request.stage.attributes,
+                            .target = request.stage.path};
+  for (const std::string& option : request.filesystem->mount_options(request.pool->thick())) {
+    if (!mount::has_option(request.flags, option.substr(0, option.find('=')))) {
+      mount.options.push_back(option);
+      mount.option_places.push_back(UINT32_MAX);
+    }
+  }
+  mount.options.insert(mount.options.end(), request.flags.options.begin(), request.flags.options.end());
+  mount.option_places.insert(mount.option_places.end(), request.flags.places.begin(), request.flags.places.end());
+  if (auto mounted = kernel.mount_filesystem(mount); !mounted) {
+    return undo.with(mounted.error().with_context("mounting " + device.path + " at " + request.stage.path));
+  }
+  if (ready.value().may_grow) {
+    return grow_if_pending(request, kernel, state);
+  }
+  return mount::success();
+}
+
+/// Where it can't be grown while mounted, it is served all the same, and health says GrowthPending.
+Result<void> Stager::grow_if_pending(Request& request, Kernel& kernel, const VolumeState& state) {
+  if (request.stage.block || request.stage.attributes.read_only || !state.device) {
+    return mount::success();
+  }
+  const bool can = state.fs_type != "ext4" || core_.grows_mounted_ext4;
+  if (!can || request.record.fs_grown_for >= request.record.size) {
+    return mount::success();
+  }
+  TRY(const Device device, kernel.refresh_device_size(*state.device));
+  return grow_mounted(core_, kernel, request.record, device, state.fs_type, request.stage.path);
+}
+
+Result<void> Stager::unstage(const csi::UnstageArgs& args) {
+  TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
+  TRY(VolumeState state, known_state(core_, *kernel, args.volume_id));
+  for (const Publication& publication : state.publications) {
+    if (publication.staging_path == args.staging_path) {
+      return refuse("it is still published from " + args.staging_path + " to " + to_string(publication.holder) + " at " +
+                    publication.target + " since " + publication.since + "; unpublish that first");
+    }
+  }
+  if (!state.device) {
+    return mount::success();
+  }
+  const Device device = *state.device;
+  const Stage* stage = state.stage_at(args.staging_path);
+  if (stage == nullptr || !stage->block) {
+    const mount::UnmountRequest unmount{.path = args.staging_path, .expected = state.expected_mount(), .remove = false};
+    auto unmounted = kernel->unmount(unmount);
+    if (!unmounted) {
+      // Not staged there by us, and something else is: that is not ours to touch, nor to complain of.
+      const bool foreign = stage == nullptr && unmounted.error().code == ErrorCode::failed_precondition && unmounted.error().sys_errno == 0;
+      if (!foreign) {
+        return unmounted.error().with_context("unmounting " + args.staging_path);
+      }
+    }
+  }
+  std::erase_if(state.stages, [&](const Stage& entry) { return entry.path == args.staging_path; });
+  if (state.stages.empty() && state.publications.empty()) {
+    TRYV(let_go(core_, *kernel, args.volume_id, device));
+    state = VolumeState{};
+  }
+  return core_.ledger->save(args.volume_id, state);
+}
+
+Result<std::optional<Device>> find_device(const Core& core, Kernel& kernel, const std::string& id, const VolumeState& state) {
+  if (state.device) {
+    return state.device;
+  }
+  if (const auto record = core.records->find(id)) {
+    TRY(const mount::Pool* pool, core.pool_of(*record));
+    return pool->find_attached(kernel, pool_volume(*record));
+  }
+  if (is_volume_id(id) && core.records->find_damaged(id)) {
+    for (const auto& [name, pool] : core.pools) {
+      auto found = pool->find_attached(kernel, mount::PoolVolume{.id = id});
+      if (found && found.value()) {
+        return found;
+      }
+    }
+  }
+  return std::optional<Device>{};
+}
+
+Result<VolumeState> known_state(const Core& core, Kernel& kernel, const std::string& id) {
+  VolumeState state = core.ledger->state(id);
+  if (state.device) {
+    return state;
+  }
+  TRY(state.device, find_device(core, kernel, id, state));
+  if (const auto record = core.records->find(id); record != nullptr && state.fs_type.empty() && record->content != Content::raw) {
+    state.fs_type = record->fs_type;
+    state.fs_uuid = record->fs_uuid;
+  }
+  return state;
+}
+
+Result<void> let_go(const Core& core, Kernel& kernel, const std::string& id, const Device& device) {
+  auto detached = kernel.detach(device);
+  if (detached || detached.error().code == ErrorCode::not_found) {
+    return mount::success();
+  }
+  if (detached.error().code != ErrorCode::failed_precondition) {
+    return detached.error().with_context("detaching " + device.path);
+  }
+  std::string who;
+  if (const auto pins = kernel.pins(device)) {
+    for (const mount::Pin& pin : pins.value()) {
+      who += "; process " + std::to_string(pin.pid) + " (" + pin.command + ") has it at " + pin.mount_point;
+    }
+  }
+  core.log->warn("volume {}: {} lives on until whatever has it lets go{}", id, device.path, who);
+  return mount::success();
+}
+
+}  // namespace ordinald::agent

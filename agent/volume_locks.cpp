@@ -1,0 +1,40 @@
+#include "agent/volume_locks.hpp"
+
+#include <algorithm>
+
+#include "agent/clock_text.hpp"
+
+namespace ordinald::agent {
+
+VolumeLocks::Clock::time_point VolumeLocks::patience(const csi::CallContext& call, Clock::time_point now) {
+  if (!call.deadline) {
+    return now + std::chrono::seconds{60};
+  }
+  const auto remaining = std::max(*call.deadline - now, Clock::duration::zero());
+  const auto spare = std::max<Clock::duration>(remaining / 10, std::chrono::milliseconds{200});
+  return std::max(now, *call.deadline - spare);
+}
+
+Result<VolumeLocks::Guard> VolumeLocks::acquire(const std::string& key, std::string what, const csi::CallContext& call) {
+  std::unique_lock lock{mutex_};
+  const auto free = [&] { return !held_.contains(key); };
+  if (!free() && !released_.wait_until(lock, patience(call, Clock::now()), free)) {
+    const Holder& holder = held_.at(key);
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - holder.started).count();
+    return mount::make_error(mount::ErrorCode::aborted, "volume " + key + ": " + holder.what + " has been running since " +
+                                                            utc_text(holder.since) + " (" + std::to_string(seconds) + " s); " + what +
+                                                            " was not begun: call again");
+  }
+  held_.emplace(key, Holder{.what = std::move(what), .since = std::chrono::system_clock::now(), .started = Clock::now()});
+  return Guard{*this, key};
+}
+
+void VolumeLocks::release(const std::string& key) {
+  {
+    const std::scoped_lock lock{mutex_};
+    held_.erase(key);
+  }
+  released_.notify_all();
+}
+
+}  // namespace ordinald::agent

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "csi/volume_ops.hpp"
+
+namespace ordinald::agent {
+
+using mount::Result;
+
+/// One call at a time on one volume; volumes never wait for one another.
+///
+/// A second call waits until a tenth of the remaining time (at least 200 ms) before its caller's deadline, or 60 s where there is none, and
+/// then gets aborted, with what has been running since when. Thread safe.
+class VolumeLocks {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  class Guard {
+   public:
+    Guard(VolumeLocks& locks, std::string key) : locks_(&locks), key_(std::move(key)) {}
+    Guard(const Guard&) = delete;
+    Guard& operator=(const Guard&) = delete;
+    Guard(Guard&& other) noexcept : locks_(std::exchange(other.locks_, nullptr)), key_(std::move(other.key_)) {}
+    Guard& operator=(Guard&&) = delete;
+    ~Guard() {
+      if (locks_ != nullptr) {
+        locks_->release(key_);
+      }
+    }
+
+   private:
+    VolumeLocks* locks_;
+    std::string key_;
+  };
+
+  /// `key`: a volume's id, or another name that calls can meet at. `what`: the call's name, for the refusal of others.
+  Result<Guard> acquire(const std::string& key, std::string what, const csi::CallContext& call);
+
+  /// When a call that comes at `now` gives up waiting.
+  static Clock::time_point patience(const csi::CallContext& call, Clock::time_point now);
+
+ private:
+  struct Holder {
+    std::string what;
+    std::chrono::system_clock::time_point since;
+    Clock::time_point started;
+  };
+  void release(const std::string& key);
+
+  std::mutex mutex_;
+  std::condition_variable released_;
+  std::map<std::string, Holder> held_;
+};
+
+}  // namespace ordinald::agent

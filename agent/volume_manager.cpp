@@ -1,0 +1,293 @@
+#include "agent/volume_manager.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "agent/content_guard.hpp"
+#include "agent/durable_file.hpp"
+#include "agent/reconciler.hpp"
+#include "mount/image_pool.hpp"
+
+namespace ordinald::agent {
+namespace {
+
+using mount::make_error;
+
+/// Bit 24 of the effective set (capabilities(7)).
+constexpr std::uint64_t cap_sys_resource = std::uint64_t{1} << 24U;
+
+bool is_stage_or_target(const VolumeState& state, const std::string& path) {
+  return state.stage_at(path) != nullptr || state.publication_at(path) != nullptr;
+}
+
+}  // namespace
+
+Result<Environment> Environment::current() {
+  Environment environment;
+  TRY(environment.boot_id, read_file("/proc/sys/kernel/random/boot_id"));
+  environment.boot_id.erase(environment.boot_id.find_last_not_of('\n') + 1);
+  TRY(const std::string status, read_file("/proc/self/status"));
+  if (const auto at = status.find("CapEff:"); at != std::string::npos) {
+    environment.grows_mounted_ext4 = (std::strtoull(status.c_str() + at + 7, nullptr, 16) & cap_sys_resource) != 0;
+  }
+  return environment;
+}
+
+Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config, mount::KernelSource& kernels,
+                                                           std::shared_ptr<spdlog::logger> log) {
+  TRY(const Environment environment, Environment::current());
+  return open(config, kernels, std::move(log), environment);
+}
+
+Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config, mount::KernelSource& kernels,
+                                                           std::shared_ptr<spdlog::logger> log, const Environment& environment) {
+  TRY(auto records, RecordStore::open(config.state_dir));
+  TRY(auto ledger, Ledger::open(config.run_dir, environment.boot_id));
+  TRY(auto digest, KeyedDigest::open(config.run_dir));
+  auto core = std::unique_ptr<Core>{new Core{.config = config,
+                                             .kernels = kernels,
+                                             .log = std::move(log),
+                                             .records = std::move(records),
+                                             .ledger = std::move(ledger),
+                                             .digest = std::move(digest),
+                                             .pools = {},
+                                             .grows_mounted_ext4 = environment.grows_mounted_ext4,
+                                             .promises = {}}};
+  for (const PoolConfig& pool : config.pools) {
+    auto image_pool =
+        std::make_unique<mount::ImagePool>(mount::ImagePool::Settings{.name = pool.name, .directory = pool.directory, .thick = pool.thick});
+    if (pool.directory.starts_with(config.state_dir + "/")) {
+      // Any other directory may be a mount that is not there yet: to make it would hide that.
+      if (auto made = image_pool->prepare(); !made) {
+        core->log->error("{}", made.error().message);
+      }
+    }
+    core->pools.emplace(pool.name, std::move(image_pool));
+  }
+  for (const auto& [id, damaged] : core->records->damaged()) {
+    core->log->error("volume {}: its record is set aside as {}: {}", id, damaged.file, damaged.why);
+  }
+  if (!core->grows_mounted_ext4) {
+    core->log->warn("this process lacks CAP_SYS_RESOURCE: a mounted ext4 can't be grown, it grows when its volume is staged the next time");
+  }
+  TRYV(reconcile(*core));
+  return std::unique_ptr<VolumeManager>{new VolumeManager{std::move(core)}};
+}
+
+void VolumeManager::finish_deletions() {
+  for (const auto& record : core_->records->all()) {
+    if (!record->deleting) {
+      continue;
+    }
+    if (auto removed = delete_volume({}, record->id); !removed) {
+      core_->log->warn("a delete that was interrupted can't be finished yet: {}", removed.error().message);
+    } else {
+      core_->log->info("volume {}: a delete that was interrupted is finished", record->id);
+    }
+  }
+}
+
+template <class Work>
+auto VolumeManager::locked(const csi::CallContext& call, const std::string& volume_id, const char* what, Work work) -> decltype(work()) {
+  TRY(const auto guard, locks_.acquire(volume_id, what, call));
+  auto result = work();
+  if (!result && !result.error().message.starts_with("volume " + volume_id)) {
+    return on_volume(volume_id, result.error());
+  }
+  return result;
+}
+
+Result<bool> VolumeManager::ready() { return true; }
+
+Result<csi::Volume> VolumeManager::create_volume(const csi::CallContext& call, const csi::CreateVolumeArgs& args) {
+  // Two calls for one name meet at the name; the volume has no id yet.
+  TRY(const auto guard, locks_.acquire("named " + args.name, "CreateVolume", call));
+  return provisioner_.create(args);
+}
+
+Result<void> VolumeManager::delete_volume(const csi::CallContext& call, const std::string& volume_id) {
+  return locked(call, volume_id, "DeleteVolume", [&] { return provisioner_.remove(volume_id); });
+}
+
+Result<csi::ValidateResult> VolumeManager::validate_volume(const csi::CallContext& /*call*/, const csi::ValidateArgs& args) {
+  return provisioner_.validate(args);
+}
+
+Result<csi::Volume> VolumeManager::get_volume(const csi::CallContext& /*call*/, const std::string& volume_id) {
+  const auto record = core_->records->find(volume_id);
+  if (record == nullptr && core_->records->find_damaged(volume_id)) {
+    return csi::Volume{.id = volume_id, .capacity = 0, .context = {}, .topology = provisioner_.topology()};
+  }
+  if (record == nullptr) {
+    return core_->require(volume_id).error();
+  }
+  return provisioner_.show(*record);
+}
+
+Result<csi::CapacityResult> VolumeManager::get_capacity(const csi::CallContext& /*call*/, const csi::CapacityArgs& args) {
+  return provisioner_.capacity(args);
+}
+
+Result<csi::ExpandResult> VolumeManager::expand_volume(const csi::CallContext& call, const std::string& volume_id,
+                                                       const csi::CapacityRange& capacity,
+                                                       const std::optional<csi::Capability>& capability) {
+  return locked(call, volume_id, "ControllerExpandVolume", [&]() -> Result<csi::ExpandResult> {
+    TRY(const std::uint64_t size, provisioner_.grow(volume_id, capacity));
+    const auto record = core_->records->find(volume_id);
+    const bool block = capability ? capability->block : !record->access_types.contains("mount");
+    return csi::ExpandResult{.capacity = static_cast<std::int64_t>(size), .node_expansion_required = !block};
+  });
+}
+
+std::string VolumeManager::token_for(const std::string& id) const { return id + "." + core_->digest.of({"page after", id}); }
+
+Result<std::vector<std::string>> VolumeManager::ids_after(const std::string& token) const {
+  std::string after;
+  if (!token.empty()) {
+    after = token.substr(0, token.rfind('.'));
+    if (token != token_for(after)) {
+      return make_error(ErrorCode::aborted, "starting_token: it was not given by this agent since the node's start; begin the list anew");
+    }
+  }
+  std::set<std::string> ids;
+  for (const auto& record : core_->records->all()) {
+    if (record->provisioned) {
+      ids.insert(record->id);
+    }
+  }
+  for (const auto& [id, damaged] : core_->records->damaged()) {
+    ids.insert(id);
+  }
+  return std::vector<std::string>{after.empty() ? ids.begin() : ids.upper_bound(after), ids.end()};
+}
+
+Result<csi::Page<csi::Volume>> VolumeManager::list_volumes(const csi::CallContext& call, const csi::PageArgs& args) {
+  csi::Page<csi::Volume> page;
+  TRY(const auto ids, ids_after(args.starting_token));
+  for (const std::string& id : ids) {
+    if (args.max_entries > 0 && page.entries.size() == static_cast<std::size_t>(args.max_entries)) {
+      page.next = token_for(page.entries.back().id);
+      break;
+    }
+    if (auto volume = get_volume(call, id)) {  // else it went in between
+      page.entries.push_back(std::move(volume.value()));
+    }
+  }
+  return page;
+}
+
+Result<csi::VolumeHealth> VolumeManager::controller_volume_health(const csi::CallContext& /*call*/, const std::string& volume_id) {
+  return health_.controller(volume_id);
+}
+
+Result<csi::Page<csi::VolumeHealth>> VolumeManager::list_volume_health(const csi::CallContext& /*call*/, const csi::PageArgs& args) {
+  csi::Page<csi::VolumeHealth> page;
+  TRY(const auto ids, ids_after(args.starting_token));
+  for (const std::string& id : ids) {
+    auto health = health_.controller(id);
+    if (!health || health.value().entries.empty()) {
+      continue;
+    }
+    if (args.max_entries > 0 && page.entries.size() == static_cast<std::size_t>(args.max_entries)) {
+      page.next = token_for(page.entries.back().volume_id);
+      break;
+    }
+    page.entries.push_back(std::move(health.value()));
+  }
+  return page;
+}
+
+Result<void> VolumeManager::stage(const csi::CallContext& call, const csi::StageArgs& args) {
+  return locked(call, args.volume_id, "NodeStageVolume", [&] { return stager_.stage(args); });
+}
+
+Result<void> VolumeManager::unstage(const csi::CallContext& call, const csi::UnstageArgs& args) {
+  return locked(call, args.volume_id, "NodeUnstageVolume", [&] { return stager_.unstage(args); });
+}
+
+Result<void> VolumeManager::publish(const csi::CallContext& call, const csi::PublishArgs& args) {
+  return locked(call, args.volume_id, "NodePublishVolume", [&] { return publisher_.publish(args); });
+}
+
+Result<void> VolumeManager::unpublish(const csi::CallContext& call, const csi::UnpublishArgs& args) {
+  return locked(call, args.volume_id, "NodeUnpublishVolume", [&] { return publisher_.unpublish(args); });
+}
+
+Result<csi::VolumeStats> VolumeManager::stats(const csi::CallContext& call, const csi::StatsArgs& args) {
+  return locked(call, args.volume_id, "NodeGetVolumeStats", [&]() -> Result<csi::VolumeStats> {
+    TRY(const auto record, core_->require(args.volume_id));
+    const VolumeState state = core_->ledger->state(args.volume_id);
+    if (!is_stage_or_target(state, args.volume_path) || !state.device) {
+      return make_error(ErrorCode::not_found, "it is neither staged nor published at " + args.volume_path);
+    }
+    const Stage* stage = state.stage_at(args.volume_path);
+    const Publication* publication = state.publication_at(args.volume_path);
+    TRY(const auto kernel, core_->kernels.for_volume(args.volume_id));
+    csi::VolumeStats stats;
+    if (publication != nullptr ? publication->block : stage->block) {
+      TRY(const mount::Device device, kernel->inspect_device(*state.device));
+      stats.block = true;
+      stats.total = static_cast<std::int64_t>(device.size);
+      return stats;
+    }
+    auto usage = kernel->usage(args.volume_path, state.expected_mount());
+    if (!usage) {
+      const bool gone = usage.error().code == ErrorCode::failed_precondition || usage.error().code == ErrorCode::not_found;
+      return gone ? make_error(ErrorCode::not_found, args.volume_path + " is no mount of the volume any more: " + usage.error().message)
+                  : usage.error();
+    }
+    const mount::FilesystemUsage& used = usage.value();
+    stats.total = static_cast<std::int64_t>(used.total);
+    stats.available = static_cast<std::int64_t>(used.available);
+    stats.used = static_cast<std::int64_t>(used.used);
+    stats.inodes = static_cast<std::int64_t>(used.inodes);
+    stats.inodes_free = static_cast<std::int64_t>(used.inodes_free);
+    stats.inodes_used = static_cast<std::int64_t>(used.inodes_used);
+    return stats;
+  });
+}
+
+Result<csi::VolumeHealth> VolumeManager::node_volume_health(const csi::CallContext& /*call*/, const csi::NodeHealthArgs& args) {
+  // Not under the lock: it must answer while a call hangs in the volume.
+  return health_.node(args.volume_id);
+}
+
+Result<std::vector<csi::StorageHealthEntry>> VolumeManager::storage_health(const csi::CallContext& /*call*/) { return health_.storage(); }
+
+Result<std::int64_t> VolumeManager::node_expand(const csi::CallContext& call, const csi::NodeExpandArgs& args) {
+  return locked(call, args.volume_id, "NodeExpandVolume", [&]() -> Result<std::int64_t> {
+    TRY(const auto known, core_->require(args.volume_id));
+    if (!is_stage_or_target(core_->ledger->state(args.volume_id), args.volume_path)) {
+      return make_error(ErrorCode::not_found, "it is neither staged nor published at " + args.volume_path);
+    }
+    TRY(const std::uint64_t size, provisioner_.grow(args.volume_id, args.capacity));
+    const VolumeState state = core_->ledger->state(args.volume_id);
+    VolumeRecord record = *core_->records->find(args.volume_id);
+    const auto writable = std::ranges::find_if(state.stages, [](const Stage& s) { return !s.block && !s.attributes.read_only; });
+    const bool filesystem = std::ranges::any_of(state.stages, [](const Stage& s) { return !s.block; });
+    if (!state.device || !filesystem || record.fs_grown_for >= size) {
+      return static_cast<std::int64_t>(size);
+    }
+    if (writable == state.stages.end()) {
+      return make_error(ErrorCode::failed_precondition,
+                        "it is staged for reading only, and a filesystem grows where it is writable; the volume has " +
+                            std::to_string(size) + " bytes, the filesystem grows when it is staged for writing");
+    }
+    if (state.fs_type == "ext4" && !core_->grows_mounted_ext4) {
+      return make_error(ErrorCode::failed_precondition,
+                        "this process lacks CAP_SYS_RESOURCE, without which a mounted ext4 can't be grown; the volume has " +
+                            std::to_string(size) + " bytes, the filesystem grows when it is staged the next time");
+    }
+    TRY(const auto kernel, core_->kernels.for_volume(args.volume_id));
+    TRY(const mount::Device device, kernel->refresh_device_size(*state.device));
+    TRYV(grow_mounted(*core_, *kernel, record, device, state.fs_type, writable->path));
+    return static_cast<std::int64_t>(size);
+  });
+}
+
+csi::NodeInfo VolumeManager::node_info() {
+  return csi::NodeInfo{
+      .node_id = core_->config.node_id, .max_volumes = core_->config.max_volumes_per_node, .topology = provisioner_.topology()};
+}
+
+}  // namespace ordinald::agent

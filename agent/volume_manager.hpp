@@ -1,0 +1,75 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "agent/core.hpp"
+#include "agent/health.hpp"
+#include "agent/provisioner.hpp"
+#include "agent/publisher.hpp"
+#include "agent/stager.hpp"
+#include "agent/volume_locks.hpp"
+
+namespace ordinald::agent {
+
+/// What the host and this process are: handed in, so that a test can reboot.
+struct Environment {
+  std::string boot_id;
+  bool grows_mounted_ext4 = false;  ///< CAP_SYS_RESOURCE is in effect
+
+  /// Of this process: /proc/sys/kernel/random/boot_id and /proc/self/status.
+  static Result<Environment> current();
+};
+
+/// Implements the port that csi/ calls: takes the volume's lock, hands the call to the part that does it, and names the volume in every
+/// error.
+class VolumeManager final : public csi::VolumeOps {
+ public:
+  /// Reads records and ledger, and holds the ledger against the mount table (reconciler.hpp): touches no device. The directories exist.
+  static Result<std::unique_ptr<VolumeManager>> open(const Config& config, mount::KernelSource& kernels,
+                                                     std::shared_ptr<spdlog::logger> log, const Environment& environment);
+  static Result<std::unique_ptr<VolumeManager>> open(const Config& config, mount::KernelSource& kernels,
+                                                     std::shared_ptr<spdlog::logger> log);
+
+  /// Finishes deletes that a crash interrupted. Touches pools: to be called after the socket is open, from a thread that may block.
+  void finish_deletions();
+
+  Result<bool> ready() override;
+  Result<csi::Volume> create_volume(const csi::CallContext& call, const csi::CreateVolumeArgs& args) override;
+  Result<void> delete_volume(const csi::CallContext& call, const std::string& volume_id) override;
+  Result<csi::ValidateResult> validate_volume(const csi::CallContext& call, const csi::ValidateArgs& args) override;
+  Result<csi::Page<csi::Volume>> list_volumes(const csi::CallContext& call, const csi::PageArgs& args) override;
+  Result<csi::Volume> get_volume(const csi::CallContext& call, const std::string& volume_id) override;
+  Result<csi::CapacityResult> get_capacity(const csi::CallContext& call, const csi::CapacityArgs& args) override;
+  Result<csi::ExpandResult> expand_volume(const csi::CallContext& call, const std::string& volume_id, const csi::CapacityRange& capacity,
+                                          const std::optional<csi::Capability>& capability) override;
+  Result<csi::VolumeHealth> controller_volume_health(const csi::CallContext& call, const std::string& volume_id) override;
+  Result<csi::Page<csi::VolumeHealth>> list_volume_health(const csi::CallContext& call, const csi::PageArgs& args) override;
+  Result<void> stage(const csi::CallContext& call, const csi::StageArgs& args) override;
+  Result<void> unstage(const csi::CallContext& call, const csi::UnstageArgs& args) override;
+  Result<void> publish(const csi::CallContext& call, const csi::PublishArgs& args) override;
+  Result<void> unpublish(const csi::CallContext& call, const csi::UnpublishArgs& args) override;
+  Result<csi::VolumeStats> stats(const csi::CallContext& call, const csi::StatsArgs& args) override;
+  Result<csi::VolumeHealth> node_volume_health(const csi::CallContext& call, const csi::NodeHealthArgs& args) override;
+  Result<std::vector<csi::StorageHealthEntry>> storage_health(const csi::CallContext& call) override;
+  Result<std::int64_t> node_expand(const csi::CallContext& call, const csi::NodeExpandArgs& args) override;
+  csi::NodeInfo node_info() override;
+
+ private:
+  VolumeManager(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+  /// Runs `work` under the volume's lock.
+  template <class Work>
+  auto locked(const csi::CallContext& call, const std::string& volume_id, const char* what, Work work) -> decltype(work());
+  /// Ids in order, those of damaged records too; from after the token's.
+  Result<std::vector<std::string>> ids_after(const std::string& token) const;
+  [[nodiscard]] std::string token_for(const std::string& id) const;
+
+  std::unique_ptr<Core> core_;
+  VolumeLocks locks_;
+  Provisioner provisioner_{*core_};
+  Stager stager_{*core_};
+  Publisher publisher_{*core_};
+  Health health_{*core_};
+};
+
+}  // namespace ordinald::agent

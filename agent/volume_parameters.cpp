@@ -1,0 +1,51 @@
+#include "agent/volume_parameters.hpp"
+
+#include "mount/filesystem.hpp"
+
+namespace ordinald::agent {
+namespace {
+
+Error refuse(const std::string& key, const std::string& expected) {
+  return mount::make_error(ErrorCode::invalid_argument, "parameter " + key + ": expected " + expected);
+}
+
+}  // namespace
+
+Result<VolumeParameters> read_parameters(const StringMap& parameters) {
+  VolumeParameters result;
+  for (const auto& [key, value] : parameters) {
+    if (key == "pool") {
+      result.pool = value;
+    } else if (key == "fsType" || key == "csi.storage.k8s.io/fstype") {
+      if (mount::find_filesystem(value) == nullptr) {
+        return refuse(key, "ext4, xfs or btrfs");
+      }
+      if (!result.fs_type.empty() && result.fs_type != value) {
+        return refuse(key, "the same value as the other fsType parameter, " + result.fs_type);
+      }
+      result.fs_type = value;
+    } else if (key == "blockSize") {
+      if (value != "512" && value != "4096") {
+        return refuse(key, "512 or 4096");
+      }
+      result.block_size = value == "512" ? 512 : 4096;
+    } else if (key == "multiNodeModes") {
+      if (value != "refuse" && value != "allow") {
+        return refuse(key, "refuse or allow");
+      }
+      result.multi_node = value == "allow";
+    } else if (key == "mkfsOptions") {
+      result.mkfs_options = value;
+    } else if (key == "csi.storage.k8s.io/pvc/name" || key == "csi.storage.k8s.io/pvc/namespace" || key == "csi.storage.k8s.io/pv/name") {
+      result.metadata[key] = value;
+    } else {
+      return mount::make_error(ErrorCode::invalid_argument,
+                               "parameter \"" + key +
+                                   "\" is not known; known are: pool, fsType (or csi.storage.k8s.io/fstype), blockSize, multiNodeModes, "
+                                   "mkfsOptions, and the provisioner's csi.storage.k8s.io/pvc/name, …/pvc/namespace and …/pv/name");
+    }
+  }
+  return result;
+}
+
+}  // namespace ordinald::agent

@@ -1,0 +1,177 @@
+#include "agent/volume_record.hpp"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+namespace ordinald::agent {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::array contents{Content::blank, Content::formatting, Content::formatted, Content::raw};
+
+template <std::size_t N>
+std::array<std::uint8_t, N> random_bytes() {
+  std::array<std::uint8_t, N> bytes{};
+  // Up to 256 bytes come whole, or the call fails only before the pool is seeded at boot (getrandom(2)); then it waits.
+  std::size_t have = 0;
+  while (have < N) {
+    const ssize_t got = ::getrandom(bytes.data() + have, N - have, 0);
+    if (got > 0) {
+      have += static_cast<std::size_t>(got);
+    }
+  }
+  return bytes;
+}
+
+void append_hex(std::string& text, std::uint8_t byte) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  text += digits[byte >> 4U];
+  text += digits[byte & 15U];
+}
+
+Result<VolumeRecord> from_json(const json& file) {
+  const auto refuse = [](const std::string& what) { return mount::make_error(ErrorCode::failed_precondition, what); };
+  if (!file.is_object()) {
+    return refuse("it is not a JSON object");
+  }
+  const auto schema = file.find("schema");
+  if (schema == file.end() || !schema->is_number_integer()) {
+    return refuse("it has no schema number");
+  }
+  if (*schema != VolumeRecord::schema) {
+    return refuse("its schema is " + schema->dump() + ", this agent knows " + std::to_string(VolumeRecord::schema));
+  }
+  VolumeRecord record;
+  file.at("id").get_to(record.id);
+  file.at("name").get_to(record.name);
+  file.at("pool").get_to(record.pool);
+  file.at("size").get_to(record.size);
+  file.at("createdSize").get_to(record.created_size);
+  file.at("blockSize").get_to(record.block_size);
+  file.at("multiNode").get_to(record.multi_node);
+  file.at("fsType").get_to(record.fs_type);
+  file.at("fsUuid").get_to(record.fs_uuid);
+  file.at("fsGrownFor").get_to(record.fs_grown_for);
+  file.at("mkfsOptions").get_to(record.mkfs_options);
+  file.at("provisioned").get_to(record.provisioned);
+  file.at("deleting").get_to(record.deleting);
+  file.at("accessTypes").get_to(record.access_types);
+  file.at("parameters").get_to(record.parameters);
+  file.at("metadata").get_to(record.metadata);
+  file.at("created").get_to(record.created);
+  const auto content = file.at("content").get<std::string>();
+  const auto* found = std::ranges::find_if(contents, [&](Content c) { return to_string(c) == content; });
+  if (found == contents.end()) {
+    return refuse("its content is \"" + content + "\"");
+  }
+  record.content = *found;
+  if (!is_volume_id(record.id)) {
+    return refuse("its id can't be a volume's");
+  }
+  if (record.size == 0 || record.size > (std::uint64_t{1} << 62U)) {
+    return refuse("its size is " + std::to_string(record.size));
+  }
+  if (record.block_size != 512 && record.block_size != 4096) {
+    return refuse("its blockSize is " + std::to_string(record.block_size));
+  }
+  if ((record.content == Content::formatting || record.content == Content::formatted) && record.fs_uuid.empty()) {
+    return refuse("its content is " + content + " but it has no fsUuid");
+  }
+  return record;
+}
+
+}  // namespace
+
+std::string_view to_string(Content content) {
+  switch (content) {
+    case Content::blank:
+      return "blank";
+    case Content::formatting:
+      return "formatting";
+    case Content::formatted:
+      return "formatted";
+    case Content::raw:
+      return "raw";
+  }
+  return "raw";
+}
+
+std::string to_json(const VolumeRecord& record) {
+  const json file{{"schema", VolumeRecord::schema},
+                  {"id", record.id},
+                  {"name", record.name},
+                  {"pool", record.pool},
+                  {"size", record.size},
+                  {"createdSize", record.created_size},
+                  {"blockSize", record.block_size},
+                  {"multiNode", record.multi_node},
+                  {"fsType", record.fs_type},
+                  {"fsUuid", record.fs_uuid},
+                  {"fsGrownFor", record.fs_grown_for},
+                  {"mkfsOptions", record.mkfs_options},
+                  {"content", to_string(record.content)},
+                  {"provisioned", record.provisioned},
+                  {"deleting", record.deleting},
+                  {"accessTypes", record.access_types},
+                  {"parameters", record.parameters},
+                  {"metadata", record.metadata},
+                  {"created", record.created}};
+  // Names come from outside: what is no UTF-8 was refused by csi/convert, and is replaced here all the same rather than thrown on.
+  return file.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+Result<VolumeRecord> parse_record(std::string_view text) {
+  try {
+    const json file = json::parse(text, nullptr, false);
+    if (file.is_discarded()) {
+      return mount::make_error(ErrorCode::failed_precondition, "it is not JSON (cut short, or overwritten)");
+    }
+    return from_json(file);
+  } catch (const json::exception& error) {
+    // A missing or mistyped member; the library's text names it.
+    return mount::make_error(ErrorCode::failed_precondition, error.what());
+  }
+}
+
+bool is_volume_id(std::string_view id) {
+  const auto safe = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  };
+  return !id.empty() && id.size() <= 128 && id.front() != '.' && std::ranges::all_of(id, safe);
+}
+
+std::string make_volume_id(std::string_view name) {
+  std::string id;
+  for (const char c : name) {
+    if (id.size() >= 100) {
+      break;
+    }
+    const bool keep = is_volume_id(std::string_view{&c, 1}) || (c == '.' && !id.empty());
+    id += keep ? c : '_';
+  }
+  id += '-';
+  for (const std::uint8_t byte : random_bytes<4>()) {
+    append_hex(id, byte);
+  }
+  return id;
+}
+
+std::string make_uuid() {
+  auto bytes = random_bytes<16>();
+  bytes[6] = static_cast<std::uint8_t>((bytes[6] & 0x0fU) | 0x40U);
+  bytes[8] = static_cast<std::uint8_t>((bytes[8] & 0x3fU) | 0x80U);
+  std::string text;
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) {
+      text += '-';
+    }
+    append_hex(text, bytes[i]);
+  }
+  return text;
+}
+
+}  // namespace ordinald::agent
