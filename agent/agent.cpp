@@ -31,7 +31,6 @@ namespace ordinald::agent {
 
 namespace asio = boost::asio;
 using mount::Result;
-using mount::success;
 using std::chrono::milliseconds;
 
 /// In the order of their making; each may use those above it.

@@ -159,11 +159,11 @@ Result<void> read_object(T& into, const json& object, const std::string& path, s
     const std::string here = key_path(path, key);
     const auto field = std::ranges::find(fields, std::string_view{key}, &Field<T>::key);
     if (field == fields.end()) {
-      std::string known;
+      std::string message = here + ": unknown key; expected one of ";
       for (const Field<T>& each : fields) {
-        known.append(known.empty() ? "" : ", ").append(each.key);
+        message.append(&each == fields.data() ? "" : ", ").append(each.key);
       }
-      return make_error(ErrorCode::invalid_argument, here + ": unknown key; expected one of " + known);
+      return make_error(ErrorCode::invalid_argument, std::move(message));
     }
     TRYV(field->read(into, value, here));
   }

@@ -79,7 +79,11 @@ class Guard final : public nlohmann::json_sax<json> {
   [[nodiscard]] std::string path() const {
     std::string text;
     for (const Frame& frame : frames_) {
-      text = frame.array ? text + "[" + std::to_string(frame.index) + "]" : key_path(text, *frame.key);
+      if (frame.array) {
+        text.append("[").append(std::to_string(frame.index)).append("]");
+      } else {
+        text = key_path(text, *frame.key);
+      }
     }
     return text;
   }

@@ -1,5 +1,6 @@
 #include "csi/controller_service.hpp"
 
+#include "csi/answers.hpp"
 #include "csi/convert.hpp"
 
 namespace ordinald::csi {

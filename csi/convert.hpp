@@ -6,15 +6,13 @@
 #include "csi/volume_ops.hpp"
 #include "mount/result.hpp"
 
-/// The protocol's messages into the port's structs, and back. All validation of requests is here (csi/checks has the single checks): what a
-/// struct holds has been checked, and secrets are left behind.
+/// The protocol's requests into the port's structs. All validation is here (csi/checks has the single checks): what a struct holds has been
+/// checked, and secrets are left behind.
 ///
 /// Errors: invalid_argument, naming the field and never the value of a secret or a mount flag. Pure functions; any thread.
 namespace ordinald::csi {
 
 namespace v1 = ::csi::v1;
-
-// --- requests ---
 
 Result<CreateVolumeArgs> to_args(const v1::CreateVolumeRequest& request);
 Result<std::string> to_args(const v1::DeleteVolumeRequest& request);  ///< the volume id, here and below
@@ -43,15 +41,5 @@ Result<StatsArgs> to_args(const v1::NodeGetVolumeStatsRequest& request);
 Result<NodeHealthArgs> to_args(const v1::NodeGetVolumeHealthRequest& request);
 Result<void> to_args(const v1::NodeGetStorageHealthRequest& request);
 Result<NodeExpandArgs> to_args(const v1::NodeExpandVolumeRequest& request);
-
-// --- answers ---
-
-v1::Volume to_proto(const Volume& volume);
-v1::VolumeHealth to_proto(const VolumeHealth& health);
-v1::NodeGetStorageHealthResponse to_proto(const std::vector<StorageHealthEntry>& entries);
-/// Bytes, and inodes for a filesystem; nothing below zero.
-v1::NodeGetVolumeStatsResponse to_proto(const VolumeStats& stats);
-v1::GetCapacityResponse to_proto(const CapacityResult& result);
-v1::NodeGetInfoResponse to_proto(const NodeInfo& info);
 
 }  // namespace ordinald::csi

@@ -23,7 +23,7 @@ std::string value_text(const Message& message, const FieldDescriptor& field, int
     case FieldDescriptor::CPPTYPE_STRING: {
       std::string scratch;
       return quote(one ? reflection.GetStringReference(message, &field, &scratch)
-                        : reflection.GetRepeatedStringReference(message, &field, index, &scratch));
+                       : reflection.GetRepeatedStringReference(message, &field, index, &scratch));
     }
     case FieldDescriptor::CPPTYPE_MESSAGE:
       return redact(one ? reflection.GetMessage(message, &field) : reflection.GetRepeatedMessage(message, &field, index));

@@ -95,6 +95,9 @@ Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 mount::Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, VolumeOps& ops, std::shared_ptr<spdlog::logger> log) {
   TRY(const auto path, parse_endpoint(options.endpoint));
+  if (options.max_threads < 1) {
+    return mount::make_error(mount::ErrorCode::invalid_argument, "the most threads must be at least 1");
+  }
   auto state = std::make_unique<State>(options.plugin, ops, std::move(log));
   if (!state->build(options.max_threads)) {
     return mount::make_error(mount::ErrorCode::internal, "gRPC can't start its server");

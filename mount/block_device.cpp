@@ -105,7 +105,9 @@ Result<UniqueFd> open_verified(const Device& device, int flags) {
   auto found = identify(fd.get(), device.path);
   if (!found) {
     if (found.error().code == ErrorCode::not_found) {
-      return another_device(device, "a loop device without a file");
+      Error error = another_device(device, "a loop device without a file");
+      error.sys_errno = ENXIO;
+      return error;
     }
     return found.error();
   }

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <dirent.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -10,6 +13,12 @@
 
 /// Small wrappers over open(2), openat2(2) and read(2) that the modules of LinuxKernel share. Every descriptor is close-on-exec.
 namespace ordinald::mount {
+
+struct CloseDirectory {
+  void operator()(DIR* stream) const { ::closedir(stream); }
+};
+/// For readdir(3).
+using DirectoryStream = std::unique_ptr<DIR, CloseDirectory>;
 
 /// A directory, opened for reading. not_found: it is missing, or no directory.
 Result<UniqueFd> open_directory(const std::string& path);

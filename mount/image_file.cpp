@@ -192,8 +192,8 @@ Result<ImageInfo> create_image_file(const ImageSpec& spec) {
   auto info = write_new_image(fd.get(), spec);
   if (info && ::renameat2(directory.get(), temporary.c_str(), directory.get(), spec.image.file.c_str(), RENAME_NOREPLACE) != 0) {
     const int error = errno;
-    info =
-        errno_error(error == EEXIST ? ErrorCode::already_exists : ErrorCode::internal, error, "giving its name to " + describe(spec.image));
+    const std::string what = "giving its name to " + describe(spec.image);
+    info = error == EEXIST ? errno_error(ErrorCode::already_exists, error, what) : errno_error(error, what);
   }
   if (!info) {
     // Best effort: what stays is replaced by the next try, and the error that counts is the one above.
@@ -258,7 +258,7 @@ Result<PoolUsage> inspect_pool_directory(const std::string& directory) {
                    .device = status.st_dev,
                    .read_only = (usage.f_flag & ST_RDONLY) != 0,
                    .images = {}};
-  const std::unique_ptr<DIR, decltype([](DIR* stream) { ::closedir(stream); })> stream{::fdopendir(fd.get())};
+  const DirectoryStream stream{::fdopendir(fd.get())};
   if (!stream) {
     return errno_error(errno, "listing the directory " + directory);
   }

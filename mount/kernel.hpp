@@ -14,7 +14,7 @@ namespace ordinald::mount {
 /// The narrow seam to the kernel and to child programs. One verb is one intent, is safe to repeat, and leaves no descriptor open.
 ///
 /// Implementations: LinuxKernel makes the system calls in the calling process; RemoteKernel asks a worker process to, with a
-/// deadline; FakeKernel keeps a model in memory. ONE contract suite (tests/mount/kernel_contract.cpp) runs against all.
+/// deadline; FakeKernel keeps a model in memory. ONE contract suite (tests/mount/kernel_contract.hpp) runs against all.
 ///
 /// Threading: one object is used by one thread at a time.
 /// Errors: each verb names those with a meaning; any other failure of a system call is `internal` (or `resource_exhausted`

@@ -41,7 +41,7 @@ bool is_candidate(std::string_view backing, const BackingFile& file) {
 
 /// Names of the loop devices whose backing file has the name in question.
 Result<std::vector<std::string>> list_candidates(const BackingFile& file) {
-  const std::unique_ptr<DIR, decltype([](DIR* stream) { ::closedir(stream); })> stream{::opendir(loops_directory)};
+  const DirectoryStream stream{::opendir(loops_directory)};
   if (!stream) {
     return errno_error(errno, std::string{"listing "} + loops_directory);
   }

@@ -122,7 +122,7 @@ class Walk {
     if (!copy) {
       return errno_error(errno, "opening " + where_);
     }
-    const std::unique_ptr<DIR, decltype([](DIR* stream) { ::closedir(stream); })> stream{::fdopendir(copy.get())};
+    const DirectoryStream stream{::fdopendir(copy.get())};
     if (!stream) {
       return errno_error(errno, "listing " + where_);
     }

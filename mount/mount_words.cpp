@@ -75,7 +75,9 @@ std::string hide_options(std::string words, std::span<const std::string> options
     }
   }
   std::erase_if(secrets, [](const Secret& secret) { return secret.text.empty(); });
-  std::ranges::stable_sort(secrets, std::greater{}, [](const Secret& secret) { return secret.text.size(); });
+  std::ranges::sort(secrets, [](const Secret& a, const Secret& b) {
+    return a.text.size() != b.text.size() ? a.text.size() > b.text.size() : a.place < b.place;
+  });
   std::string shown;
   // One pass, the longest first at each place: what was put in is never looked at again.
   for (std::size_t at = 0; at < words.size();) {

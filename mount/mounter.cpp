@@ -83,18 +83,22 @@ Result<void> create_superblock(int context, const MountRequest& request) {
     return success();
   }
   const int error = errno;
-  std::string text = with_words(what(request), context, request);
+  const std::string text = with_words(what(request), context, request);
   if (is_nobodys_fault(error)) {
     return errno_error(error, text);
   }
+  Error refusal = errno_error(ErrorCode::failed_precondition, error, text);
   if (error == EBUSY) {
-    text += ", which something else has in use, or which is mounted in another way";
+    refusal.message += ". Something else has the device in use, or has it mounted in another way";
+  } else if (error == EROFS || error == EACCES) {
+    refusal.message += ". The device is read-only";
   } else {
-    text +=
-        ". It needs a person: damaged, a copy of a filesystem that is mounted already, or of a kind that this kernel doesn't know; "
-        "dmesg may say more";
+    refusal.message +=
+        ". It needs a person: the filesystem is damaged, a copy of one that is mounted already, of a kind that this kernel doesn't know, "
+        "or "
+        "mount_flags don't fit it; dmesg may say more";
   }
-  return errno_error(ErrorCode::failed_precondition, error, text);
+  return refusal;
 }
 
 /// That the detached mount is the filesystem and the device that were asked for.

@@ -23,7 +23,6 @@ namespace {
 using Table = std::unique_ptr<libmnt_table, decltype([](libmnt_table* table) { ::mnt_unref_table(table); })>;
 using Iterator = std::unique_ptr<libmnt_iter, decltype([](libmnt_iter* iterator) { ::mnt_free_iter(iterator); })>;
 using Stream = std::unique_ptr<std::FILE, decltype([](std::FILE* file) { std::fclose(file); })>;
-using DirectoryStream = std::unique_ptr<DIR, decltype([](DIR* stream) { ::closedir(stream); })>;
 
 std::string text_of(const char* text) { return text == nullptr ? std::string{} : std::string{text}; }
 

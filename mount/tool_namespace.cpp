@@ -43,34 +43,43 @@ Result<bool> is_mount(const char* path) {
 
 UniqueFd clone_of(const char* path) { return UniqueFd{::open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)}; }
 
+struct Part {
+  const char* path;
+  UniqueFd clone;
+};
+
 /// In a process of its own: leaves it in the finished namespace, and answers that.
 Result<UniqueFd> build() {
   if (::unshare(CLONE_NEWNS) != 0) return failed("unshare (has the agent CAP_SYS_ADMIN?)");
-  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return failed("make / private");
-
   const UniqueFd root = clone_of("/");
   if (!root) return failed("clone /");
-  // Onto the old root, where the clone covers it: pivot_root(2) asks for a mount point.
+  std::vector<Part> separate;
+  for (const char* path : parts) {
+    TRY(const bool is_separate, is_mount(path));
+    if (!is_separate) continue;
+    separate.push_back({.path = path, .clone = clone_of(path)});
+    if (!separate.back().clone) return failed(std::string{"clone "} + path);
+  }
+  // To the namespace's own root, which is another one when the agent runs in a chroot(2): pivot_root(2) asks for a mount point.
+  const UniqueFd self{::open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC)};
+  if (!self || ::setns(self.get(), CLONE_NEWNS) != 0) return failed("enter /proc/self/ns/mnt");
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return failed("make / private");
+
+  // The clone covers the old root, and is filled where it is.
   if (::move_mount(root.get(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0) return failed("mount the clone of /");
-  for (const char* part : parts) {
-    TRY(const bool separate, is_mount(part));  // absolute paths still lead through the old root
-    if (!separate) continue;
-    const UniqueFd clone = clone_of(part);
-    if (!clone || ::move_mount(clone.get(), "", root.get(), part + 1, MOVE_MOUNT_F_EMPTY_PATH) != 0)
-      return failed(std::string{"clone "} + part);
+  for (const Part& part : separate) {
+    if (::move_mount(part.clone.get(), "", root.get(), part.path + 1, MOVE_MOUNT_F_EMPTY_PATH) != 0)
+      return failed(std::string{"mount the clone of "} + part.path);
   }
   if (::fchdir(root.get()) != 0) return failed("enter the clone of /");
   // "." twice: the old root ends up on top of the new one, from where it is taken away with all that is mounted below it.
   if (::syscall(SYS_pivot_root, ".", ".") != 0) return failed("pivot_root");
   if (::umount2(".", MNT_DETACH) != 0) return failed("leave the node's mounts");
-  if (::chdir("/") != 0) return failed("chdir /");
 
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-  if (::mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &attributes, sizeof attributes) != 0) return failed("make / read-only");
-  UniqueFd self{::open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC)};
-  if (!self) return failed("open /proc/self/ns/mnt");
-  return self;
+  if (::mount_setattr(root.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) != 0) return failed("make / read-only");
+  return UniqueFd{::fcntl(self.get(), F_DUPFD_CLOEXEC, 0)};
 }
 
 Result<void> make_node(const std::string& path, mode_t mode, dev_t number) {

@@ -27,7 +27,8 @@ std::unique_ptr<Kernel> make_linux_kernel(ToolRunner run_tool);
 /// Threading: one thread at a time. Errors: unavailable: it is gone, and only a restart of the agent brings it back.
 class Zygote {
  public:
-  /// Forks it. At the very beginning of main(), before any thread, lock or socket exists: what exists is inherited. Makes
+  /// Forks it. At the very beginning of main(), before any thread, lock or socket exists: what exists is inherited; and it ends with the
+  /// thread that calls this. Makes
   /// `<run_dir>/workers`. The namespace for tools (tool_namespace.hpp) is made in the zygote meanwhile; nobody waits for it here.
   static Result<Zygote> start(const std::string& run_dir, MakeKernel make_kernel = &make_linux_kernel);
 

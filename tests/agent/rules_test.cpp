@@ -1,0 +1,203 @@
+#include <catch2/catch.hpp>
+#include <thread>
+
+#include "agent/access_rules.hpp"
+#include "agent/keyed_digest.hpp"
+#include "agent/promises.hpp"
+#include "agent/volume_locks.hpp"
+#include "agent/volume_parameters.hpp"
+#include "tests/support/temp.hpp"
+
+using namespace ordinald::agent;
+using namespace std::chrono_literals;
+using ordinald::csi::CallContext;
+using ordinald::testing::TempDir;
+
+namespace {
+
+constexpr std::array modes{AccessMode::single_node_writer,       AccessMode::single_node_reader_only, AccessMode::multi_node_reader_only,
+                           AccessMode::multi_node_single_writer, AccessMode::multi_node_multi_writer, AccessMode::single_node_single_writer,
+                           AccessMode::single_node_multi_writer};
+
+Publication publication(const std::string& target, AccessMode mode) {
+  Publication p;
+  p.target = target;
+  p.staging_path = "/stage";
+  p.mode = mode;
+  p.holder = Holder{.pod_namespace = "prod", .pod_name = "db-1", .pod_uid = "uid-1", .service_account = "default"};
+  p.since = "2026-01-31T21:03:04Z";
+  return p;
+}
+
+bool exclusive(AccessMode mode) {
+  return mode == AccessMode::single_node_writer || mode == AccessMode::single_node_reader_only ||
+         mode == AccessMode::single_node_single_writer;
+}
+
+}  // namespace
+
+TEST_CASE("the access-mode table, every mode held against every mode asked") {
+  for (const AccessMode held : modes) {
+    for (const AccessMode asked : modes) {
+      CAPTURE(to_string(held), to_string(asked));
+      VolumeState state;
+      state.publications.push_back(publication("/a", held));
+      const auto elsewhere = judge_publish(state, publication("/b", asked));
+      const auto here = judge_publish(state, publication("/a", asked));
+      if (exclusive(held) || exclusive(asked)) {
+        REQUIRE_FALSE(elsewhere);
+        CHECK(elsewhere.error().code == ordinald::mount::ErrorCode::failed_precondition);
+        CHECK_THAT(elsewhere.error().message,
+                   Catch::Contains("prod/db-1 (uid uid-1)") && Catch::Contains("/a") && Catch::Contains("2026-01-31"));
+      } else {
+        CHECK(elsewhere.value() == PublishVerdict::fresh);
+      }
+      if (held == asked) {
+        CHECK(here.value() == PublishVerdict::repeated);
+      } else {
+        REQUIRE_FALSE(here);
+        CHECK(here.error().code == ordinald::mount::ErrorCode::already_exists);
+      }
+    }
+  }
+}
+
+TEST_CASE("any other argument on the same target is another publication") {
+  VolumeState state;
+  state.publications.push_back(publication("/a", AccessMode::single_node_multi_writer));
+  const auto with = [&](auto change, const char* named) {
+    Publication asked = publication("/a", AccessMode::single_node_multi_writer);
+    change(asked);
+    const auto verdict = judge_publish(state, asked);
+    REQUIRE_FALSE(verdict);
+    CHECK(verdict.error().code == ordinald::mount::ErrorCode::already_exists);
+    CHECK_THAT(verdict.error().message, Catch::Contains(named));
+  };
+  with([](Publication& p) { p.block = true; }, "access type");
+  with([](Publication& p) { p.read_only = true; }, "readonly");
+  with([](Publication& p) { p.flags_digest = "x"; }, "mount flags");
+  with([](Publication& p) { p.fs_type = "xfs"; }, "fs_type");
+  with([](Publication& p) { p.staging_path = "/other"; }, "staging path");
+  with([](Publication& p) { p.holder.pod_uid = "uid-2"; }, "pod uid");
+  Publication renamed = publication("/a", AccessMode::single_node_multi_writer);
+  renamed.holder.service_account = "another";
+  CHECK(judge_publish(state, renamed).value() == PublishVerdict::repeated);
+}
+
+TEST_CASE("read-only and writable block publications of one volume don't go together") {
+  VolumeState state;
+  Publication held = publication("/a", AccessMode::single_node_multi_writer);
+  held.block = true;
+  state.publications.push_back(held);
+  Publication asked = held;
+  asked.target = "/b";
+  CHECK(judge_publish(state, asked));
+  asked.read_only = true;
+  const auto verdict = judge_publish(state, asked);
+  REQUIRE_FALSE(verdict);
+  CHECK(verdict.error().code == ordinald::mount::ErrorCode::failed_precondition);
+}
+
+TEST_CASE("a call waits until a tenth of its time is left, at least 200 ms, or 60 s") {
+  const auto now = VolumeLocks::Clock::now();
+  CHECK(VolumeLocks::patience({}, now) == now + 60s);
+  CHECK(VolumeLocks::patience({.deadline = now + 100s}, now) == now + 90s);
+  CHECK(VolumeLocks::patience({.deadline = now + 1s}, now) == now + 800ms);
+  CHECK(VolumeLocks::patience({.deadline = now + 100ms}, now) == now);
+  CHECK(VolumeLocks::patience({.deadline = now - 1s}, now) == now);
+}
+
+TEST_CASE("a second call on a volume waits for the first, and others never wait") {
+  VolumeLocks locks;
+  auto first = locks.acquire("v", "NodeStageVolume", {});
+  REQUIRE(first);
+  CHECK(locks.acquire("w", "NodeStageVolume", {}));
+  const auto late = locks.acquire("v", "NodePublishVolume", {.deadline = VolumeLocks::Clock::now()});
+  REQUIRE_FALSE(late);
+  CHECK(late.error().code == ordinald::mount::ErrorCode::aborted);
+  CHECK_THAT(late.error().message, Catch::Contains("NodeStageVolume has been running since") && Catch::Contains("volume v"));
+  std::thread waiter{[&] { CHECK(locks.acquire("v", "NodePublishVolume", {.deadline = VolumeLocks::Clock::now() + 60s})); }};
+  {
+    const auto released = std::move(first.value());
+  }
+  waiter.join();
+  CHECK(locks.acquire("v", "NodePublishVolume", {.deadline = VolumeLocks::Clock::now()}));
+}
+
+TEST_CASE("parameters: each is read, each bad value and each unknown key is named") {
+  const auto good = read_parameters({{"pool", "fast"},
+                                     {"csi.storage.k8s.io/fstype", "xfs"},
+                                     {"fsType", "xfs"},
+                                     {"blockSize", "512"},
+                                     {"multiNodeModes", "allow"},
+                                     {"mkfsOptions", "-m reflink=1"},
+                                     {"csi.storage.k8s.io/pvc/name", "data-db-0"},
+                                     {"csi.storage.k8s.io/pvc/namespace", "prod"},
+                                     {"csi.storage.k8s.io/pv/name", "pvc-1"}});
+  REQUIRE(good);
+  CHECK(good.value().pool == "fast");
+  CHECK(good.value().fs_type == "xfs");
+  CHECK(good.value().block_size == 512);
+  CHECK(good.value().multi_node);
+  CHECK(good.value().metadata.size() == 3);
+  const auto refuses = [](const StringMap& parameters, const std::string& named) {
+    const auto read = read_parameters(parameters);
+    REQUIRE_FALSE(read);
+    CHECK(read.error().code == ordinald::mount::ErrorCode::invalid_argument);
+    CHECK_THAT(read.error().message, Catch::Contains(named));
+  };
+  refuses({{"fsType", "zfs"}}, "fsType");
+  refuses({{"fsType", "xfs"}, {"csi.storage.k8s.io/fstype", "ext4"}}, "fsType");
+  refuses({{"blockSize", "1024"}}, "blockSize");
+  refuses({{"multiNodeModes", "yes"}}, "multiNodeModes");
+  refuses({{"Pool", "x"}}, "\"Pool\"");
+}
+
+TEST_CASE("promises: honest on one file system, thin and thick, with a reserve") {
+  const PoolConfig thin{.name = "thin", .directory = "/p/thin"};
+  const PoolConfig thick{.name = "thick", .directory = "/p/thick", .thick = true};
+  const PoolConfig over{.name = "over", .directory = "/p/over", .overcommit = 2.0};
+  const PoolConfig elsewhere{.name = "elsewhere", .directory = "/q"};
+  // A file system of 1000 with 700 free; images of ours hold 100, one that isn't ours 50.
+  ordinald::mount::PoolUsage usage{.total = 1000, .free = 700, .device = 1, .read_only = false, .images = {}};
+  ordinald::mount::PoolUsage with_images = usage;
+  with_images.images = {{.file = "a.img", .size = 400, .allocated = 100, .volume_id = "a"},
+                        {.file = "x.img", .size = 50, .allocated = 50, .volume_id = ""}};
+  ordinald::mount::PoolUsage other{.total = 10, .free = 10, .device = 2, .read_only = false, .images = {}};
+  const std::vector<PoolView> pools{{&thin, with_images}, {&thick, usage}, {&over, usage}, {&elsewhere, other}};
+  // 700 free + 100 of ours - 10 % of 1000 = 700.
+  CHECK(promisable("thin", pools, {}) == 700);
+  CHECK(promisable("thin", pools, {{"thin", 400}}) == 300);
+  CHECK(promisable("thick", pools, {{"thin", 400}}) == 300);
+  CHECK(promisable("over", pools, {{"thin", 400}}) == 600);
+  CHECK(promisable("thin", pools, {{"over", 400}}) == 500);
+  CHECK(promisable("thin", pools, {{"thin", 9000}}) == 0);
+  CHECK(promisable("elsewhere", pools, {{"thin", 400}}) == 9);
+  CHECK(promisable("gone", pools, {}) == 0);
+
+  PromiseBook book;
+  {
+    const auto first = book.reserve("thin", 500, pools, {});
+    REQUIRE(first);
+    CHECK(book.available("thin", pools, {}) == 200);
+    const auto second = book.reserve("thick", 201, pools, {});
+    REQUIRE_FALSE(second);
+    CHECK(second.error().code == ordinald::mount::ErrorCode::resource_exhausted);
+    CHECK_THAT(second.error().message, Catch::Contains("only 200"));
+  }
+  CHECK(book.available("thin", pools, {}) == 700);
+}
+
+TEST_CASE("digests: the same under one key, other under another, and no list is like another") {
+  const TempDir temp{"digest"};
+  const auto digest = KeyedDigest::open(temp.path());
+  REQUIRE(digest);
+  CHECK(digest.value().of({}).empty());
+  CHECK(digest.value().of({"ab", "c"}) != digest.value().of({"a", "bc"}));
+  CHECK(digest.value().of({"noatime"}) == KeyedDigest::open(temp.path()).value().of({"noatime"}));
+  CHECK_THAT(digest.value().of({"noatime"}), !Catch::Contains("noatime"));
+  const TempDir other{"digest"};
+  CHECK(digest.value().of({"noatime"}) != KeyedDigest::open(other.path()).value().of({"noatime"}));
+  const auto permissions = std::filesystem::status(temp.path() / "key").permissions();
+  CHECK((permissions & (std::filesystem::perms::group_all | std::filesystem::perms::others_all)) == std::filesystem::perms::none);
+}

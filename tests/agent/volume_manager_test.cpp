@@ -1,0 +1,493 @@
+/// The rules about volumes on the fake kernel: what real devices can't be made to do on command, and every point between two acts.
+
+#include "agent/volume_manager.hpp"
+
+#include <spdlog/sinks/null_sink.h>
+
+#include <catch2/catch.hpp>
+
+#include "tests/support/fake_kernel.hpp"
+#include "tests/support/temp.hpp"
+
+using namespace ordinald;
+using namespace ordinald::agent;
+using ordinald::testing::FakeContent;
+using ordinald::testing::FakeNode;
+using ordinald::testing::FakePoint;
+using ordinald::testing::FakeState;
+using ordinald::testing::TempDir;
+
+namespace {
+
+constexpr std::int64_t mib = 1 << 20;
+constexpr std::int64_t gib = 1 << 30;
+
+struct Crash {};
+
+/// An agent on a fake node, with its files in a real directory.
+class Rig {
+ public:
+  Rig() {
+    std::filesystem::create_directory(temp_.path() / "run");
+    node.with([](FakeState& state) {
+      state.add_pool("/pool", 100 * gib);
+      state.add_directory("/pods");
+    });
+    start();
+  }
+
+  void start(bool thick = false) {
+    Config config;
+    config.node_id = "n1";
+    config.state_dir = temp_.path() / "state";
+    config.run_dir = temp_.path() / "run";
+    config.pools = {PoolConfig{.name = "default", .directory = "/pool", .thick = thick, .is_default = true}};
+    manager.reset();
+    auto opened =
+        VolumeManager::open(config, node, std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>()),
+                            {.boot_id = boot, .grows_mounted_ext4 = grows_mounted_ext4});
+    REQUIRE(opened);
+    manager = std::move(opened.value());
+  }
+  void crash() {
+    node.crash_process();
+    start();
+  }
+  void reboot() {
+    node.power_loss();
+    boot += "+";
+    start();
+  }
+
+  csi::Capability capability(AccessMode mode = AccessMode::single_node_single_writer) const {
+    return {.block = block, .mode = mode, .fs_type = fs_type, .mount_flags = {}, .group = {}};
+  }
+  Result<csi::Volume> create(const std::string& name = "data-db-0", std::int64_t size = gib) {
+    auto volume = manager->create_volume(
+        {}, {.name = name, .capacity = {.required = size}, .capabilities = {capability()}, .parameters = parameters, .requisite = {}});
+    if (volume) {
+      id = volume.value().id;
+    }
+    return volume;
+  }
+  Result<void> stage(AccessMode mode = AccessMode::single_node_single_writer, const std::string& path = "/stage") {
+    return manager->stage(
+        {}, {.volume_id = id, .staging_path = path, .capability = capability(mode), .publish_context = {}, .volume_context = {}});
+  }
+  Result<void> unstage(const std::string& path = "/stage") { return manager->unstage({}, {.volume_id = id, .staging_path = path}); }
+  Result<void> publish(const std::string& target = "/pods/a", AccessMode mode = AccessMode::single_node_single_writer,
+                       const std::string& pod = "db-0") {
+    return manager->publish({}, {.volume_id = id,
+                                 .staging_path = "/stage",
+                                 .target_path = target,
+                                 .capability = capability(mode),
+                                 .readonly = false,
+                                 .publish_context = {},
+                                 .volume_context = {{"csi.storage.k8s.io/pod.name", pod}, {"csi.storage.k8s.io/pod.uid", "uid-" + pod}}});
+  }
+  Result<void> unpublish(const std::string& target = "/pods/a") { return manager->unpublish({}, {.volume_id = id, .target_path = target}); }
+  Result<void> remove() { return manager->delete_volume({}, id); }
+
+  /// Of the one image; only while no other thread has the node.
+  FakeContent& content() {
+    FakeContent* content = nullptr;
+    node.with([&](FakeState& state) { content = &state.volume(id).content; });
+    return *content;
+  }
+  std::string reasons() {
+    std::string text;
+    const auto health = manager->node_volume_health({}, {.volume_id = id, .publish_path = {}, .staging_path = {}});
+    REQUIRE(health);
+    for (const csi::HealthEntry& entry : health.value().entries) {
+      text += text.empty() ? "" : " ";
+      text += entry.reason;
+    }
+    return text;
+  }
+  std::string record_file() const { return temp_.path() / "state" / "volumes" / (id + ".json"); }
+  /// A crash at the n-th point that is passed from now on.
+  void crash_at(int n) {
+    node.set_hook([left = std::make_shared<int>(n)](const FakePoint&) -> Result<void> {
+      if ((*left)-- == 0) {
+        throw Crash{};
+      }
+      return mount::success();
+    });
+  }
+
+  FakeNode node;
+  std::unique_ptr<VolumeManager> manager;
+  std::string id;
+  std::string boot = "boot";
+  std::string fs_type = "ext4";
+  StringMap parameters;
+  bool block = false;
+  bool grows_mounted_ext4 = true;
+
+ private:
+  TempDir temp_{"manager"};
+};
+
+void refused(const Result<void>& result, ErrorCode code, const std::string& words) {
+  REQUIRE_FALSE(result);
+  CHECK(result.error().code == code);
+  CHECK_THAT(result.error().message, Catch::Contains(words));
+}
+
+}  // namespace
+
+TEST_CASE("anything found on a volume that should be blank is never formatted") {
+  Rig rig;
+  REQUIRE(rig.create());
+  FakeContent found;
+  SECTION("another filesystem") {
+    found = {.kind = FakeContent::Kind::filesystem,
+             .usage = "filesystem",
+             .type = "ext4",
+             .uuid = "11111111-1111-1111-1111-111111111111",
+             .size = gib};
+  }
+  SECTION("a LUKS header") { found = {.kind = FakeContent::Kind::foreign, .usage = "crypto", .type = "crypto_LUKS", .uuid = "x"}; }
+  SECTION("data without any signature") { found = {.kind = FakeContent::Kind::raw, .raw_offset = 500 * mib}; }
+  rig.content() = found;
+  refused(rig.stage(), ErrorCode::failed_precondition, "it is not formatted");
+  CHECK(rig.content().kind == found.kind);
+  CHECK(rig.content().uuid == found.uuid);
+  CHECK(rig.node.passed("run_tool") == 0);
+  CHECK(rig.node.passed("erase") == 0);
+  // A failed stage leaves no device behind: Kubernetes sends no unstage after it.
+  CHECK(rig.node.with([](FakeState& state) { return state.loops.empty(); }));
+}
+
+TEST_CASE("a read error while probing is an error, never blank") {
+  Rig rig;
+  REQUIRE(rig.create());
+  rig.node.with([&](FakeState& state) { state.volume(rig.id).read_errno = EIO; });
+  const auto staged = rig.stage();
+  REQUIRE_FALSE(staged);
+  CHECK(rig.node.passed("run_tool") == 0);
+}
+
+TEST_CASE("a filesystem with another UUID than the record's is not mounted") {
+  Rig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.unstage());
+  rig.content().uuid = "11111111-1111-1111-1111-111111111111";
+  refused(rig.stage(), ErrorCode::failed_precondition, "11111111-1111-1111-1111-111111111111");
+  CHECK(rig.node.passed("run_tool") == 1);
+
+  SECTION("nor is one made where it vanished") {
+    rig.content() = {};
+    refused(rig.stage(), ErrorCode::failed_precondition, "no filesystem at all");
+    CHECK(rig.content().kind == FakeContent::Kind::blank);
+  }
+}
+
+TEST_CASE("a format that was interrupted is made again, but only over what is ours") {
+  Rig rig;
+  REQUIRE(rig.create());
+  rig.node.set_hook([](const FakePoint& point) -> Result<void> {
+    if (point.name == "run_tool.half") {
+      throw Crash{};
+    }
+    return mount::success();
+  });
+  CHECK_THROWS_AS(rig.stage(), Crash);
+  rig.crash();
+  REQUIRE(rig.content().half_made);
+  SECTION("our half-made one") {
+    REQUIRE(rig.stage());
+    CHECK_FALSE(rig.content().half_made);
+    CHECK(rig.node.passed("erase") == 1);
+  }
+  SECTION("data that somebody put there in between") {
+    rig.content() = {.kind = FakeContent::Kind::foreign, .usage = "other", .type = "swap"};
+    refused(rig.stage(), ErrorCode::failed_precondition, "swap");
+    CHECK(rig.content().type == "swap");
+    CHECK(rig.node.passed("erase") == 0);
+  }
+  SECTION("another filesystem of the same kind") {
+    rig.content().uuid = "11111111-1111-1111-1111-111111111111";
+    refused(rig.stage(), ErrorCode::failed_precondition, "it is not formatted");
+  }
+}
+
+TEST_CASE("a raw block volume is never formatted, and what it holds is mounted if it is what is asked for") {
+  Rig rig;
+  rig.block = true;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  REQUIRE(rig.unpublish());
+  REQUIRE(rig.unstage());
+  rig.block = false;
+  refused(rig.stage(), ErrorCode::failed_precondition, "never formatted");
+  CHECK(rig.node.passed("run_tool") == 0);
+  rig.content() = {.kind = FakeContent::Kind::filesystem, .usage = "filesystem", .type = "xfs", .uuid = "u", .size = gib};
+  refused(rig.stage(), ErrorCode::failed_precondition, "xfs");
+  rig.fs_type = "xfs";
+  CHECK(rig.stage());
+  CHECK(rig.node.passed("mount_filesystem.done") == 1);
+}
+
+TEST_CASE("fsck that needs a person: not mounted, and the command is given") {
+  Rig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.unstage());
+  const auto mounts = rig.node.passed("mount_filesystem");
+  for (const int status : {2, 3, 4, 5, 8, 12, 16, 32, 128}) {
+    CAPTURE(status);
+    rig.node.with([&](FakeState& state) { state.tool_results["e2fsck"] = {.exit_status = status, .output = "UNEXPECTED"}; });
+    refused(rig.stage(), ErrorCode::failed_precondition, "e2fsck -f /dev/loop");
+  }
+  CHECK(rig.node.passed("mount_filesystem") == mounts);
+  rig.node.with([](FakeState& state) { state.tool_results["e2fsck"] = {.exit_status = 1, .output = "FIXED"}; });
+  CHECK(rig.stage());
+}
+
+TEST_CASE("a mkfs that fails leaves a volume that the next stage makes whole") {
+  Rig rig;
+  REQUIRE(rig.create());
+  rig.node.with([](FakeState& state) { state.tool_results["mkfs.ext4"] = {.exit_status = -1, .signal = 9, .output = "out of memory"}; });
+  refused(rig.stage(), ErrorCode::internal, "out of memory");
+  rig.node.with([](FakeState& state) { state.tool_results.clear(); });
+  CHECK(rig.stage());
+}
+
+TEST_CASE("an ext4 that can't be grown while mounted keeps the promise and grows at the next stage") {
+  Rig rig;
+  rig.grows_mounted_ext4 = false;
+  rig.node.with([](FakeState& state) { state.can_grow_mounted_ext4 = false; });
+  rig.start();
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  const auto grown = rig.manager->expand_volume({}, rig.id, {.required = 2 * gib}, std::nullopt);
+  REQUIRE(grown);
+  CHECK(grown.value().capacity == 2 * gib);
+  CHECK(grown.value().node_expansion_required);
+  const auto node =
+      rig.manager->node_expand({}, {.volume_id = rig.id, .volume_path = "/stage", .staging_path = {}, .capacity = {}, .capability = {}});
+  REQUIRE_FALSE(node);
+  CHECK(node.error().code == ErrorCode::failed_precondition);
+  CHECK_THAT(node.error().message, Catch::Contains("CAP_SYS_RESOURCE") && Catch::Contains("next time"));
+  CHECK(rig.reasons() == "GrowthPending");
+  CHECK(rig.stage());  // repeated: OK all the same
+  REQUIRE(rig.unstage());
+  REQUIRE(rig.stage());
+  CHECK(rig.content().size == static_cast<std::uint64_t>(2 * gib));
+  CHECK(rig.reasons().empty());
+}
+
+TEST_CASE("a volume that grew while unused grows at stage, xfs once it is mounted") {
+  Rig rig;
+  rig.fs_type = "xfs";
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.unstage());
+  REQUIRE(rig.manager->expand_volume({}, rig.id, {.required = 2 * gib}, std::nullopt));
+  REQUIRE(rig.stage());
+  CHECK(rig.content().size == static_cast<std::uint64_t>(2 * gib));
+}
+
+TEST_CASE("a filesystem that lives on elsewhere is staged again with its data, and can't be deleted") {
+  Rig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  const auto pin = rig.node.with([](FakeState& state) {
+    state.write_file("/stage/name", "db-0");
+    return state.pin("/stage", 4711, "collector");
+  });
+  REQUIRE(rig.unstage());
+  refused(rig.remove(), ErrorCode::failed_precondition, "4711 (collector)");
+  REQUIRE(rig.stage());
+  CHECK(rig.node.with([](FakeState& state) { return state.read_file("/stage/name"); }) == "db-0");
+  CHECK(rig.node.with([](FakeState& state) { return state.loops.size(); }) == 1);
+  REQUIRE(rig.unstage());
+  rig.node.with([&](FakeState& state) { state.unpin(pin); });
+  CHECK(rig.remove());
+}
+
+TEST_CASE("after a reboot nothing is held, publish before stage is refused, and the data is there") {
+  Rig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  rig.node.with([](FakeState& state) { state.write_file("/pods/a/name", "db-0"); });
+  rig.reboot();
+  refused(rig.publish("/pods/b"), ErrorCode::failed_precondition, "not staged");
+  CHECK(rig.unpublish());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish("/pods/b", AccessMode::single_node_single_writer, "db-0-new"));
+  CHECK(rig.node.with([](FakeState& state) { return state.read_file("/pods/b/name"); }) == "db-0");
+}
+
+TEST_CASE("a holder keeps the volume through a crash of the agent") {
+  Rig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  rig.crash();
+  refused(rig.publish("/pods/b", AccessMode::single_node_single_writer, "db-9"), ErrorCode::failed_precondition, "/db-0 (uid uid-db-0)");
+  refused(rig.unstage(), ErrorCode::failed_precondition, "still published");
+  refused(rig.remove(), ErrorCode::failed_precondition, "published");
+  CHECK(rig.publish());
+  REQUIRE(rig.unpublish());
+  CHECK(rig.publish("/pods/b", AccessMode::single_node_single_writer, "db-9"));
+}
+
+TEST_CASE("a damaged record: listed, unwell, refused, and still taken down") {
+  Rig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  ordinald::testing::write_file(rig.record_file(), "{\"schema\": 1, ");
+  rig.crash();
+  CHECK(rig.reasons() == "RecordDamaged");
+  CHECK(rig.manager->list_volumes({}, {}).value().entries.size() == 1);
+  CHECK(rig.manager->list_volume_health({}, {}).value().entries.size() == 1);
+  refused(rig.stage(), ErrorCode::failed_precondition, rig.record_file() + ".damaged");
+  refused(rig.publish("/pods/b"), ErrorCode::failed_precondition, "damaged");
+  refused(rig.remove(), ErrorCode::failed_precondition, "damaged");
+  const std::string damaged = rig.id;
+  const auto same_name = rig.create();
+  REQUIRE_FALSE(same_name);
+  CHECK_THAT(same_name.error().message, Catch::Contains(damaged));
+  rig.id = damaged;
+  CHECK(rig.unpublish());
+  CHECK(rig.unstage());
+  CHECK(rig.node.with([](FakeState& state) { return state.loops.empty() && state.mounts.empty() && state.images.size() == 1; }));
+}
+
+TEST_CASE("every point of a life: the agent dies there, comes back, and the same calls converge") {
+  const auto filesystem = GENERATE(as<std::string>{}, "ext4", "xfs", "btrfs");
+  int points = 0;
+  for (bool more = true; more; ++points) {
+    CAPTURE(filesystem, points);
+    Rig rig;
+    rig.fs_type = filesystem;
+    bool written = false;
+    std::string uuid;
+    const std::vector<std::function<Result<void>()>> life{
+        [&]() -> Result<void> {
+          TRYV(rig.create());
+          return mount::success();
+        },
+        [&] { return rig.stage(); },
+        [&] { return rig.publish(); },
+        [&]() -> Result<void> {
+          if (!written) {
+            REQUIRE(rig.node.with([](FakeState& state) { return state.write_file("/pods/a/name", "db-0"); }) == 0);
+            uuid = rig.content().uuid;
+          }
+          written = true;
+          return mount::success();
+        },
+        [&] { return rig.unpublish(); },
+        [&] { return rig.unstage(); },
+        [&] { return rig.stage(); },
+        [&] { return rig.publish("/pods/b"); },
+        [&]() -> Result<void> {
+          CHECK(rig.node.with([](FakeState& state) { return state.read_file("/pods/b/name"); }) == "db-0");
+          CHECK(rig.content().uuid == uuid);
+          return mount::success();
+        },
+        [&] { return rig.unpublish("/pods/b"); },
+        [&] { return rig.unstage(); },
+        [&] { return rig.remove(); },
+    };
+    rig.crash_at(points);
+    more = false;
+    for (const auto& step : life) {
+      try {
+        const auto result = step();
+        CAPTURE(result ? std::string{} : result.error().message);
+        REQUIRE(result);
+      } catch (const Crash&) {
+        more = true;
+        rig.crash();
+        // At no moment has anybody but the holder the volume.
+        const auto again = step();
+        CAPTURE(again ? std::string{} : again.error().message);
+        REQUIRE(again);
+      }
+    }
+    rig.node.with([&](FakeState& state) {
+      CHECK(state.loops.empty());
+      CHECK(state.mounts.empty());
+      CHECK(state.images.empty());
+    });
+    CHECK(rig.manager->list_volumes({}, {}).value().entries.empty());
+  }
+  INFO(filesystem << ": " << points << " points");
+  CHECK(points > 35);
+}
+
+TEST_CASE("a delete that was interrupted is finished by itself") {
+  Rig rig;
+  REQUIRE(rig.create());
+  rig.node.set_hook([](const FakePoint& point) -> Result<void> {
+    if (point.name == "remove_image") {
+      throw Crash{};
+    }
+    return mount::success();
+  });
+  CHECK_THROWS_AS(rig.remove(), Crash);
+  rig.crash();
+  refused(rig.stage(), ErrorCode::failed_precondition, "being deleted");
+  rig.manager->finish_deletions();
+  CHECK(rig.manager->list_volumes({}, {}).value().entries.empty());
+  CHECK(rig.node.with([](FakeState& state) { return state.images.empty(); }));
+}
+
+TEST_CASE("a pool that can't promise more refuses, and a create that fails leaves nothing") {
+  Rig rig;
+  // 100 GiB less a tenth.
+  REQUIRE(rig.create("a", 60 * gib));
+  const auto refused_one = rig.create("b", 31 * gib);
+  REQUIRE_FALSE(refused_one);
+  CHECK(refused_one.error().code == ErrorCode::resource_exhausted);
+  CHECK(rig.manager->get_capacity({}, {}).value().available == 30 * gib);
+  CHECK(rig.create("b", 30 * gib));
+  CHECK(rig.manager->get_capacity({}, {}).value().available == 0);
+  CHECK(rig.manager->list_volumes({}, {}).value().entries.size() == 2);
+}
+
+TEST_CASE("pages survive changes between them, and a strange token is refused") {
+  Rig rig;
+  std::vector<std::string> ids;
+  for (const char* name : {"a", "b", "c", "d"}) {
+    REQUIRE(rig.create(name));
+    ids.push_back(rig.id);
+  }
+  const auto first = rig.manager->list_volumes({}, {.max_entries = 2, .starting_token = {}});
+  REQUIRE(first);
+  REQUIRE(first.value().entries.size() == 2);
+  REQUIRE_FALSE(first.value().next.empty());
+  rig.id = ids[1];
+  REQUIRE(rig.remove());
+  rig.crash();
+  const auto second = rig.manager->list_volumes({}, {.max_entries = 2, .starting_token = first.value().next});
+  REQUIRE(second);
+  REQUIRE(second.value().entries.size() == 2);
+  CHECK(second.value().entries[0].id == ids[2]);
+  CHECK(second.value().next.empty());
+  for (const std::string token : {"x", "a.b", "."}) {
+    const auto strange = rig.manager->list_volumes({}, {.max_entries = 2, .starting_token = token});
+    REQUIRE_FALSE(strange);
+    CHECK(strange.error().code == ErrorCode::aborted);
+  }
+}
+
+TEST_CASE("a hung volume says so in its health, and others are served") {
+  Rig rig;
+  REQUIRE(rig.create("a"));
+  const std::string hung = rig.id;
+  REQUIRE(rig.create("b"));
+  rig.node.with([&](FakeState& state) { state.hung[hung] = "mount hangs since 21:03:04"; });
+  CHECK(rig.stage());
+  rig.id = hung;
+  CHECK(rig.reasons() == "DeviceHung");
+  refused(rig.stage(AccessMode::single_node_single_writer, "/other"), ErrorCode::unavailable, "hangs since 21:03:04");
+}

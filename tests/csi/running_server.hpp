@@ -1,0 +1,102 @@
+#pragma once
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/security/credentials.h>
+#include <spdlog/sinks/ostream_sink.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <future>
+#include <memory>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+#include "csi.grpc.pb.h"
+#include "csi/server.hpp"
+#include "tests/csi/fake_volume_ops.hpp"
+
+namespace ordinald::csi {
+
+namespace v1 = ::csi::v1;
+
+/// A directory under /tmp, gone with the object.
+class TempDir {
+ public:
+  TempDir() {
+    char name[] = "/tmp/ordinald-csi-XXXXXX";
+    if (::mkdtemp(name) == nullptr) {
+      throw std::runtime_error{"mkdtemp failed"};
+    }
+    path_ = name;
+  }
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+  ~TempDir() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+/// A logger into memory, `<level> <message>` a line.
+class MemoryLog {
+ public:
+  explicit MemoryLog(spdlog::level::level_enum level = spdlog::level::trace)
+      : logger_(std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_))) {
+    logger_->set_pattern("%l %v");
+    logger_->set_level(level);
+  }
+  [[nodiscard]] const std::shared_ptr<spdlog::logger>& logger() const { return logger_; }
+  /// What was written so far; only while nothing writes.
+  [[nodiscard]] std::string text() const { return text_.str(); }
+
+ private:
+  std::ostringstream text_;
+  std::shared_ptr<spdlog::logger> logger_;
+};
+
+/// The services over a fake port, on a real socket, with clients.
+struct RunningServer {
+  explicit RunningServer(const PluginInfo& plugin = {}, spdlog::level::level_enum level = spdlog::level::trace, int max_threads = 256)
+      : log(level) {
+    auto started = Server::start({.endpoint = endpoint(), .plugin = plugin, .max_threads = max_threads}, ops, log.logger());
+    if (!started) {
+      throw std::runtime_error{started.error().message};
+    }
+    server = std::move(started).value();
+    channel = grpc::CreateChannel(endpoint(), grpc::InsecureChannelCredentials());
+    identity = v1::Identity::NewStub(channel);
+    node = v1::Node::NewStub(channel);
+    controller = v1::Controller::NewStub(channel);
+  }
+
+  [[nodiscard]] std::string endpoint() const { return "unix://" + dir.path() + "/csi.sock"; }
+
+  TempDir dir;
+  FakeVolumeOps ops;
+  MemoryLog log;
+  std::unique_ptr<Server> server;
+  std::shared_ptr<grpc::Channel> channel;
+  std::unique_ptr<v1::Identity::Stub> identity;
+  std::unique_ptr<v1::Node::Stub> node;
+  std::unique_ptr<v1::Controller::Stub> controller;
+};
+
+/// Sends the bytes to the method (`/csi.v1.Node/NodeStageVolume`) as they are.
+inline grpc::Status raw_call(const std::shared_ptr<grpc::Channel>& channel, const std::string& method, const std::string& bytes) {
+  const grpc::Slice slice{bytes};
+  const grpc::ByteBuffer request{&slice, 1};
+  grpc::ByteBuffer response;
+  grpc::ClientContext context;
+  std::promise<grpc::Status> done;
+  grpc::GenericStub stub{channel};
+  stub.UnaryCall(&context, method, {}, &request, &response, [&](grpc::Status status) { done.set_value(std::move(status)); });
+  return done.get_future().get();
+}
+
+}  // namespace ordinald::csi

@@ -1,0 +1,21 @@
+/// Any text as a configuration: refused with a message, or read, and then its JSON reads back to the same.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "agent/config.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace ordinald::agent;
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const auto config = parse_config(text);
+  if (!config) {
+    if (config.error().message.empty()) std::abort();
+    return 0;
+  }
+  const auto again = parse_config(to_json(config.value()));
+  if (!again || !(again.value() == config.value())) std::abort();
+  return 0;
+}
