@@ -172,8 +172,10 @@ Result<void> read_object(T& into, const json& object, const std::string& path, s
 
 template <class To, class From>
 Result<void> store(To& to, Result<From> from) {
-  TRY(auto value, std::move(from));
-  to = static_cast<To>(std::move(value));
+  if (!from) {
+    return from.error();
+  }
+  to = static_cast<To>(std::move(from).value());
   return success();
 }
 

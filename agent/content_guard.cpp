@@ -157,16 +157,10 @@ class Guard {
 }  // namespace
 
 Result<ReadyFilesystem> ready_filesystem(Core& core, Kernel& kernel, const Pool& pool, VolumeRecord& record, const Device& device,
-                                         const Filesystem& filesystem, bool read_only) {
+                                         const Filesystem& filesystem) {
   Guard guard{core, kernel, pool, record, device, filesystem};
   const bool has_content = record.content == Content::formatted || record.content == Content::raw;
-  if (has_content) {
-    return guard.use();
-  }
-  if (read_only) {
-    return mount::make_error(ErrorCode::failed_precondition, "it is blank, and asked for reading only: write to it first");
-  }
-  return guard.make();
+  return has_content ? guard.use() : guard.make();
 }
 
 Result<void> grow_mounted(Core& core, Kernel& kernel, VolumeRecord& record, const Device& device, const std::string& fs_type,

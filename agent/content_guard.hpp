@@ -21,10 +21,10 @@ struct ReadyFilesystem {
 ///     formatted  ─ its UUID is on it, alone ─▶ checked (ext4) ─▶ grown while unmounted, where it can't be grown otherwise
 ///     raw        ─ the filesystem asked for is on it, alone ─▶ the same; never formatted
 ///
-/// Runs under the volume's lock; saves `record` as it goes. `read_only`: a blank volume is refused.
+/// Runs under the volume's lock; saves `record` as it goes.
 /// failed_precondition: what was found on the device and what a person can do. Nothing is ever wiped to make room.
 Result<ReadyFilesystem> ready_filesystem(Core& core, mount::Kernel& kernel, const mount::Pool& pool, VolumeRecord& record,
-                                         const mount::Device& device, const mount::Filesystem& filesystem, bool read_only);
+                                         const mount::Device& device, const mount::Filesystem& filesystem);
 
 /// Grows the mounted filesystem to its device and records it. failed_precondition: ext4 without CAP_SYS_RESOURCE.
 Result<void> grow_mounted(Core& core, mount::Kernel& kernel, VolumeRecord& record, const mount::Device& device, const std::string& fs_type,

@@ -96,6 +96,9 @@ Result<csi::VolumeHealth> Health::node(const std::string& id) const {
 
 void Health::device_entries(mount::Kernel& kernel, const VolumeRecord& record, Entries& entries) const {
   const VolumeState state = core_.ledger->state(record.id);
+  if (!state.refusal.empty()) {
+    add(entries, HealthStatus::inaccessible, "StageRefused", "the last stage was refused: " + state.refusal);
+  }
   if (!state.device) {
     return;
   }

@@ -152,8 +152,9 @@ mount::Expected VolumeState::expected_block() const {
 }
 
 std::string to_json(const VolumeState& state, std::string_view boot_id) {
-  json file{{"schema", 1},       {"bootId", boot_id},       {"fsType", state.fs_type},      {"fsUuid", state.fs_uuid},
-            {"device", nullptr}, {"stages", json::array()}, {"publications", json::array()}};
+  json file{
+      {"schema", 1},       {"bootId", boot_id},       {"fsType", state.fs_type},      {"fsUuid", state.fs_uuid}, {"refusal", state.refusal},
+      {"device", nullptr}, {"stages", json::array()}, {"publications", json::array()}};
   if (state.device) {
     file["device"] = *state.device;
   }
@@ -181,6 +182,7 @@ Result<std::optional<VolumeState>> parse_state(std::string_view text, std::strin
     VolumeState state;
     file.at("fsType").get_to(state.fs_type);
     file.at("fsUuid").get_to(state.fs_uuid);
+    file.at("refusal").get_to(state.refusal);
     if (!file.at("device").is_null()) {
       state.device = file.at("device").get<mount::Device>();
     }

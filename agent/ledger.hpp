@@ -61,10 +61,11 @@ struct VolumeState {
   std::string fs_uuid;  ///< as found on it
   std::vector<Stage> stages;
   std::vector<Publication> publications;
+  std::string refusal;  ///< why the last stage was refused for what is on the device; empty once one went well
 
   [[nodiscard]] const Stage* stage_at(std::string_view path) const;
   [[nodiscard]] const Publication* publication_at(std::string_view target) const;
-  [[nodiscard]] bool empty() const { return !device && stages.empty() && publications.empty(); }
+  [[nodiscard]] bool empty() const { return !device && stages.empty() && publications.empty() && refusal.empty(); }
   /// What a mount of this volume looks like.
   [[nodiscard]] mount::Expected expected_mount() const;
   [[nodiscard]] mount::Expected expected_block() const;

@@ -285,6 +285,10 @@ Result<csi::ValidateResult> Provisioner::validate(const csi::ValidateArgs& args)
     if (!capability.fs_type.empty() && record->content == Content::formatted && capability.fs_type != record->fs_type) {
       return no("it holds " + record->fs_type + ", asked for " + capability.fs_type);
     }
+    const std::string& fs_type = capability.fs_type.empty() ? record->fs_type : capability.fs_type;
+    if (record->content != Content::formatted && record->size < mount::find_filesystem(fs_type)->minimum_size()) {
+      return no(fs_type + " can't live in " + std::to_string(record->size) + " bytes");
+    }
   }
   return csi::ValidateResult{.confirmed = true, .message = {}};
 }

@@ -18,16 +18,36 @@ const std::string& wanted_fs_type(const VolumeRecord& record, const csi::Capabil
   return capability.fs_type.empty() ? record.fs_type : capability.fs_type;
 }
 
+/// Whether the volume can be had as the filesystem that is asked for.
+Result<void> check_request(const VolumeRecord& record, const mount::Pool& pool, const mount::Filesystem* filesystem,
+                           const mount::MountFlags& flags, const Stage& stage) {
+  if (filesystem == nullptr) {
+    return refuse("filesystem \"" + stage.fs_type + "\" is not known; ext4, xfs and btrfs are");
+  }
+  if (record.content == Content::formatted && record.fs_type != stage.fs_type) {
+    return refuse("it holds " + record.fs_type + ", asked for " + stage.fs_type);
+  }
+  if (record.content != Content::formatted && record.content != Content::raw && stage.attributes.read_only) {
+    return refuse("it is blank, and asked for reading only: write to it first");
+  }
+  if (pool.thick() && mount::has_option(flags, "discard")) {
+    return refuse("a mount flag asks for discard, which would make this thick volume thin");
+  }
+  return mount::success();
+}
+
 /// Takes back what a failed stage has done so far, unless it may still be going on.
 class Undo {
  public:
   Undo(const Core& core, Kernel& kernel, const std::string& id, const Device& device, const VolumeState& before)
       : core_(core), kernel_(kernel), id_(id), device_(device), before_(before) {}
 
+  /// A refusal for what is on the device is remembered: the volume's health tells it.
   Result<void> with(const Error& error) {
     if (error.code == ErrorCode::unavailable) {
       return error;
     }
+    before_.refusal = error.code == ErrorCode::failed_precondition ? error.message : before_.refusal;
     if (before_.stages.empty() && before_.publications.empty()) {
       if (auto gone = let_go(core_, kernel_, id_, device_); !gone) {
         core_.log->warn("volume {}: after a failed stage: {}", id_, gone.error().message);
@@ -76,16 +96,7 @@ Result<Stager::Request> Stager::read(const csi::StageArgs& args) const {
   }
   const std::string& fs_type = wanted_fs_type(*record, capability);
   request.filesystem = mount::find_filesystem(fs_type);
-  if (request.filesystem == nullptr) {
-    return refuse("filesystem \"" + fs_type + "\" is not known; ext4, xfs and btrfs are");
-  }
-  if (record->content == Content::formatted && record->fs_type != fs_type) {
-    return refuse("it holds " + record->fs_type + ", asked for " + fs_type);
-  }
   request.flags = mount::split_mount_flags(capability.mount_flags);
-  if (request.pool->thick() && mount::has_option(request.flags, "discard")) {
-    return refuse("a mount flag asks for discard, which would make this thick volume thin");
-  }
   stage.fs_type = fs_type;
   stage.flags_digest = core_.digest.of(capability.mount_flags);
   stage.options_digest = core_.digest.of(request.flags.options);
@@ -147,6 +158,7 @@ Result<void> Stager::stage_block(Request& request, Kernel& kernel, VolumeState& 
   TRY(state.device, request.pool->attach(kernel, pool_volume(record)));
   state.fs_type.clear();
   state.fs_uuid.clear();
+  state.refusal.clear();
   std::erase_if(state.stages, [&](const Stage& stage) { return stage.path == request.stage.path; });
   state.stages.push_back(request.stage);
   return core_.ledger->save(record.id, state);
@@ -154,6 +166,7 @@ Result<void> Stager::stage_block(Request& request, Kernel& kernel, VolumeState& 
 
 Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& state) {
   VolumeRecord& record = request.record;
+  TRYV(check_request(record, *request.pool, request.filesystem, request.flags, request.stage));
   for (const Stage& other : state.stages) {
     if (other.block) {
       return refuse("it is staged as a raw block device at " + other.path + ", and can't be a filesystem at the same time");
@@ -165,13 +178,14 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
   }
   TRY(const Device device, request.pool->attach(kernel, pool_volume(record)));
   Undo undo{core_, kernel, record.id, device, state};
-  auto ready = ready_filesystem(core_, kernel, *request.pool, record, device, *request.filesystem, request.stage.attributes.read_only);
+  auto ready = ready_filesystem(core_, kernel, *request.pool, record, device, *request.filesystem);
   if (!ready) {
     return undo.with(ready.error());
   }
   state.device = device;
   state.fs_type = request.stage.fs_type;
   state.fs_uuid = ready.value().uuid;
+  state.refusal.clear();
   std::erase_if(state.stages, [&](const Stage& stage) { return stage.path == request.stage.path; });
   state.stages.push_back(request.stage);
   if (auto saved = core_.ledger->save(record.id, state); !saved) {

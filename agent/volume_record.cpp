@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 namespace ordinald::agent {
@@ -33,6 +34,17 @@ void append_hex(std::string& text, std::uint8_t byte) {
   text += digits[byte & 15U];
 }
 
+/// The library wraps a negative number into an unsigned one.
+template <class Unsigned>
+void get_unsigned(const json& file, const char* key, Unsigned& to) {
+  const json& value = file.at(key);
+  if (!value.is_number_unsigned()) {
+    throw json::type_error::create(302, std::string{key} + " must be a whole number, not negative", &value);
+  }
+  const auto number = value.get<std::uint64_t>();
+  to = static_cast<Unsigned>(std::min<std::uint64_t>(number, std::numeric_limits<Unsigned>::max()));
+}
+
 Result<VolumeRecord> from_json(const json& file) {
   const auto refuse = [](const std::string& what) { return mount::make_error(ErrorCode::failed_precondition, what); };
   if (!file.is_object()) {
@@ -49,13 +61,13 @@ Result<VolumeRecord> from_json(const json& file) {
   file.at("id").get_to(record.id);
   file.at("name").get_to(record.name);
   file.at("pool").get_to(record.pool);
-  file.at("size").get_to(record.size);
-  file.at("createdSize").get_to(record.created_size);
-  file.at("blockSize").get_to(record.block_size);
+  get_unsigned(file, "size", record.size);
+  get_unsigned(file, "createdSize", record.created_size);
+  get_unsigned(file, "blockSize", record.block_size);
   file.at("multiNode").get_to(record.multi_node);
   file.at("fsType").get_to(record.fs_type);
   file.at("fsUuid").get_to(record.fs_uuid);
-  file.at("fsGrownFor").get_to(record.fs_grown_for);
+  get_unsigned(file, "fsGrownFor", record.fs_grown_for);
   file.at("mkfsOptions").get_to(record.mkfs_options);
   file.at("provisioned").get_to(record.provisioned);
   file.at("deleting").get_to(record.deleting);

@@ -39,6 +39,32 @@ CallEdge::Level level_of(const mount::Error& error) {
 
 }  // namespace
 
+CallEdge::Running::Running(const CallEdge& edge) : edge_(edge) {
+  const std::lock_guard lock{edge_.mutex_};
+  ++edge_.running_;
+}
+
+CallEdge::Running::~Running() {
+  const std::lock_guard lock{edge_.mutex_};
+  --edge_.running_;
+  edge_.ended_.notify_all();
+}
+
+bool CallEdge::draining() const {
+  const std::lock_guard lock{mutex_};
+  return draining_;
+}
+
+void CallEdge::drain(std::chrono::milliseconds grace) {
+  std::unique_lock lock{mutex_};
+  draining_ = true;
+  (void)ended_.wait_for(lock, grace, [this] { return running_ == 0; });
+}
+
+mount::Error CallEdge::stopping() {
+  return mount::make_error(mount::ErrorCode::unavailable, "the agent is stopping; call again when it is back");
+}
+
 CallContext CallEdge::call_context(const grpc::ServerContext& context) {
   const gpr_timespec deadline = context.raw_deadline();
   const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));  // keeps an infinite one infinite

@@ -6,8 +6,10 @@
 #include <spdlog/logger.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -36,6 +38,9 @@ class CallEdge {
                    Level level = Level::info) const {
     const auto begin = std::chrono::steady_clock::now();
     log_request(request);
+    if (draining()) {
+      return finish(request, stopping(), level, begin);
+    }
     mount::Result<void> result = mount::success();
     try {
       result = std::forward<Body>(body)(call_context(context));
@@ -47,10 +52,28 @@ class CallEdge {
     return finish(request, result, level, begin);
   }
 
+  /// Counts a call while it lives: from its beginning until gRPC has sent its answer, which is later than run's end (interceptor holds one
+  /// a call).
+  class Running {
+   public:
+    explicit Running(const CallEdge& edge);
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+    ~Running();
+
+   private:
+    const CallEdge& edge_;
+  };
+
+  /// From now on calls are refused as UNAVAILABLE; waits until those that run have been answered, at most so long.
+  void drain(std::chrono::milliseconds grace);
+
   /// The log line of a call that gRPC answered by itself.
   void log_foreign(std::string_view method, const mount::Error& error) const;
 
  private:
+  [[nodiscard]] bool draining() const;
+  static mount::Error stopping();
   static CallContext call_context(const grpc::ServerContext& context);
   static mount::Error bug(std::string_view what);
   void log_request(const google::protobuf::Message& request) const;
@@ -58,6 +81,10 @@ class CallEdge {
                       std::chrono::steady_clock::time_point begin) const;
 
   std::shared_ptr<spdlog::logger> log_;
+  mutable std::mutex mutex_;
+  mutable std::condition_variable ended_;
+  mutable int running_ = 0;  ///< under mutex_
+  bool draining_ = false;    ///< under mutex_
 };
 
 }  // namespace ordinald::csi

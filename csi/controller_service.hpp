@@ -8,7 +8,7 @@
 namespace ordinald::csi {
 
 /// CSI's Controller service: each call is converted, done by the port, and answered. Calls that aren't overridden here are UNIMPLEMENTED
-/// (unserved_calls gives them their text). Thread safe; port and edge must outlive it.
+/// (interceptor gives them their text). Thread safe; port and edge must outlive it.
 class ControllerService final : public ::csi::v1::Controller::Service {
  public:
   ControllerService(const PluginInfo& plugin, VolumeOps& ops, const CallEdge& edge)

@@ -131,7 +131,7 @@ Listener::~Listener() {
   ::close(fd_);
 }
 
-int Listener::accept() {
+int Listener::accept() const {
   while (true) {
     const int connection = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (connection >= 0 || errno == EINVAL) {  // EINVAL: closed

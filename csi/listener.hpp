@@ -31,7 +31,7 @@ class Listener {
   ~Listener();
 
   /// The next connection, non-blocking, or -1 after close. The caller owns it.
-  int accept();
+  [[nodiscard]] int accept() const;
 
   /// Removes the file and refuses what comes from now on; accept returns. May be repeated.
   void close();

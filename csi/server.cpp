@@ -15,9 +15,9 @@
 #include "csi/call_edge.hpp"
 #include "csi/controller_service.hpp"
 #include "csi/identity_service.hpp"
+#include "csi/interceptor.hpp"
 #include "csi/listener.hpp"
 #include "csi/node_service.hpp"
-#include "csi/unserved_calls.hpp"
 
 namespace ordinald::csi {
 namespace {
@@ -32,14 +32,14 @@ struct Server::State {
       : edge(std::move(log)), identity(plugin, ops, edge), node(ops, edge), controller(plugin, ops, edge) {}
 
   bool build(int max_threads);
-  void accept_all();
+  void accept_all() const;
   void drain(std::chrono::milliseconds grace);
 
-  const CallEdge edge;
+  CallEdge edge;
   IdentityService identity;
   NodeService node;
   ControllerService controller;
-  ::csi::v1::GroupController::Service group_controller;    // UNIMPLEMENTED, with unserved_calls' text
+  ::csi::v1::GroupController::Service group_controller;    // UNIMPLEMENTED, with interceptor' text
   ::csi::v1::SnapshotMetadata::Service snapshot_metadata;  // the same
   std::unique_ptr<grpc::Server> grpc;
   std::unique_ptr<Listener> listener;
@@ -72,20 +72,22 @@ bool Server::State::build(int max_threads) {
   builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
 
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
-  interceptors.push_back(make_unserved_calls(edge));
+  interceptors.push_back(make_interceptor(edge));
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
   grpc = builder.BuildAndStart();
   return grpc != nullptr;
 }
 
-void Server::State::accept_all() {
+void Server::State::accept_all() const {
   for (int connection = listener->accept(); connection >= 0; connection = listener->accept()) {
     grpc::AddInsecureChannelFromFd(grpc.get(), connection);
   }
 }
 
 void Server::State::drain(std::chrono::milliseconds grace) {
-  grpc->Shutdown(std::chrono::system_clock::now() + grace);
+  // gRPC's Shutdown would also wait for connections without a call, which their clients close when it suits them (a C++ one after 5 s).
+  edge.drain(grace);
+  grpc->Shutdown(std::chrono::system_clock::now());
   const std::lock_guard lock{mutex};
   drained = true;
   changed.notify_all();

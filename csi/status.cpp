@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <string>
-#include <utility>
 
 namespace ordinald::csi {
 namespace {
@@ -62,7 +61,7 @@ grpc::Status to_status(const mount::Error& error) {
   if (message.empty()) {
     message = "bug: an error without a message (" + std::string{mount::to_string(error.code)} + ")";
   }
-  return {to_status_code(error.code), std::move(message)};
+  return {to_status_code(error.code), message};
 }
 
 }  // namespace ordinald::csi

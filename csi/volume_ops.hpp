@@ -18,7 +18,7 @@ using StringMap = std::map<std::string, std::string>;
 
 /// When the caller gives up; none for callers without a deadline. Bounds the wait for another call's work, not the work.
 struct CallContext {
-  std::optional<std::chrono::steady_clock::time_point> deadline;
+  std::optional<std::chrono::steady_clock::time_point> deadline{};
 };
 
 /// CSI's access modes, with the numbers of the wire.
@@ -35,9 +35,9 @@ enum class AccessMode : std::uint8_t {
 struct Capability {
   bool block = false;
   AccessMode mode = AccessMode::single_node_writer;
-  std::string fs_type;                   ///< empty: not said
-  std::vector<std::string> mount_flags;  ///< never to be logged
-  std::optional<std::uint32_t> group;    ///< volume_mount_group, a gid
+  std::string fs_type{};                   ///< empty: not said
+  std::vector<std::string> mount_flags{};  ///< never to be logged
+  std::optional<std::uint32_t> group{};    ///< volume_mount_group, a gid
 };
 
 /// Bytes; 0 where not said. convert has refused negatives and required > limit > 0.
@@ -47,19 +47,19 @@ struct CapacityRange {
 };
 
 struct CreateVolumeArgs {
-  std::string name;
-  CapacityRange capacity;
-  std::vector<Capability> capabilities;
-  StringMap parameters;
-  std::vector<StringMap> requisite;  ///< topology segments; empty: anywhere
+  std::string name{};
+  CapacityRange capacity{};
+  std::vector<Capability> capabilities{};
+  StringMap parameters{};
+  std::vector<StringMap> requisite{};  ///< topology segments; empty: anywhere
 };
 
 /// A volume as the controller shows it.
 struct Volume {
-  std::string id;
+  std::string id{};
   std::int64_t capacity = 0;
-  StringMap context;
-  StringMap topology;
+  StringMap context{};
+  StringMap topology{};
 };
 
 struct ExpandResult {
@@ -70,38 +70,38 @@ struct ExpandResult {
 /// `page.next` is empty on the last page.
 template <class T>
 struct Page {
-  std::vector<T> entries;
-  std::string next;
+  std::vector<T> entries{};
+  std::string next{};
 };
 
 struct PageArgs {
   std::int32_t max_entries = 0;  ///< 0: all
-  std::string starting_token;
+  std::string starting_token{};
 };
 
 struct ValidateArgs {
-  std::string volume_id;
-  StringMap context;
-  std::vector<Capability> capabilities;
-  StringMap parameters;
+  std::string volume_id{};
+  StringMap context{};
+  std::vector<Capability> capabilities{};
+  StringMap parameters{};
 };
 
 /// Confirmed when `message` is empty.
 struct ValidateResult {
   bool confirmed = false;
-  std::string message;
+  std::string message{};
 };
 
 struct CapacityArgs {
-  std::vector<Capability> capabilities;
-  StringMap parameters;
-  std::optional<StringMap> topology;
+  std::vector<Capability> capabilities{};
+  StringMap parameters{};
+  std::optional<StringMap> topology{};
 };
 
 struct CapacityResult {
   std::int64_t available = 0;
-  std::optional<std::int64_t> maximum_volume_size;
-  std::optional<std::int64_t> minimum_volume_size;
+  std::optional<std::int64_t> maximum_volume_size{};
+  std::optional<std::int64_t> minimum_volume_size{};
 };
 
 /// The numbers are the wire's.
@@ -110,53 +110,53 @@ enum class StorageStatus : std::uint8_t { degraded = 1, unreachable = 2 };
 
 struct HealthEntry {
   HealthStatus status = HealthStatus::degraded;
-  std::string reason;   ///< one CamelCase word
-  std::string message;  ///< for a person
+  std::string reason{};   ///< one CamelCase word
+  std::string message{};  ///< for a person
 };
 
 struct VolumeHealth {
-  std::string volume_id;
-  std::vector<HealthEntry> entries;  ///< none: healthy
+  std::string volume_id{};
+  std::vector<HealthEntry> entries{};  ///< none: healthy
 };
 
 struct StorageHealthEntry {
   StorageStatus status = StorageStatus::degraded;
-  std::string reason;
-  std::string message;
+  std::string reason{};
+  std::string message{};
 };
 
 struct StageArgs {
-  std::string volume_id;
-  std::string staging_path;
-  Capability capability;
-  StringMap publish_context;
-  StringMap volume_context;
+  std::string volume_id{};
+  std::string staging_path{};
+  Capability capability{};
+  StringMap publish_context{};
+  StringMap volume_context{};
 };
 
 struct UnstageArgs {
-  std::string volume_id;
-  std::string staging_path;
+  std::string volume_id{};
+  std::string staging_path{};
 };
 
 struct PublishArgs {
-  std::string volume_id;
-  std::string staging_path;
-  std::string target_path;
-  Capability capability;
+  std::string volume_id{};
+  std::string staging_path{};
+  std::string target_path{};
+  Capability capability{};
   bool readonly = false;
-  StringMap publish_context;
-  StringMap volume_context;  ///< with the pod's `csi.storage.k8s.io/pod.*` keys where there are any
+  StringMap publish_context{};
+  StringMap volume_context{};  ///< with the pod's `csi.storage.k8s.io/pod.*` keys where there are any
 };
 
 struct UnpublishArgs {
-  std::string volume_id;
-  std::string target_path;
+  std::string volume_id{};
+  std::string target_path{};
 };
 
 struct StatsArgs {
-  std::string volume_id;
-  std::string volume_path;
-  std::string staging_path;  ///< may be empty
+  std::string volume_id{};
+  std::string volume_path{};
+  std::string staging_path{};  ///< may be empty
 };
 
 /// Bytes, and inodes where it is a filesystem. A raw block device has a total only.
@@ -167,23 +167,23 @@ struct VolumeStats {
 };
 
 struct NodeHealthArgs {
-  std::string volume_id;
-  std::string publish_path;  ///< may be empty
-  std::string staging_path;  ///< may be empty
+  std::string volume_id{};
+  std::string publish_path{};  ///< may be empty
+  std::string staging_path{};  ///< may be empty
 };
 
 struct NodeExpandArgs {
-  std::string volume_id;
-  std::string volume_path;
-  std::string staging_path;  ///< may be empty
-  CapacityRange capacity;
-  std::optional<Capability> capability;
+  std::string volume_id{};
+  std::string volume_path{};
+  std::string staging_path{};  ///< may be empty
+  CapacityRange capacity{};
+  std::optional<Capability> capability{};
 };
 
 struct NodeInfo {
-  std::string node_id;
+  std::string node_id{};
   std::int64_t max_volumes = 0;  ///< 0: no limit
-  StringMap topology;
+  StringMap topology{};
 };
 
 /// Everything that the services need done. Thread safe; a call blocks until its work is done or refused. Errors are of mount::ErrorCode's

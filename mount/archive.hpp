@@ -91,7 +91,9 @@ class Reader {
       if (raw != 0 && raw != 1) return fail();
       value = raw == 1;
     } else {
-      std::memcpy(&value, rest_.data(), sizeof(T));
+      char raw[sizeof(T)];
+      rest_.copy(raw, sizeof(T));
+      std::memcpy(&value, raw, sizeof(T));
     }
     rest_.remove_prefix(sizeof(T));
   }

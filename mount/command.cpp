@@ -92,7 +92,7 @@ Error execute(const Launch& launch) {
 /// child changes besides memory (descriptors, working directory, namespaces, signals) is its own. A frame of its own, because the child
 /// may overwrite what it likes of it.
 [[gnu::noinline]] pid_t start(Launch& launch) {
-  const pid_t pid = ::vfork();      // NOLINT(clang-analyzer-security.insecureAPI.vfork)
+  const pid_t pid = ::vfork();      // NOLINT(clang-analyzer-security.insecureAPI.vfork,bugprone-unsafe-functions)
   if (pid == 0) run_child(launch);  // NOLINT(clang-analyzer-unix.Vfork)
   return pid;
 }
@@ -103,7 +103,7 @@ void keep_end(std::string& output) {
 
 /// Reads once. False: nothing more will come.
 bool read_some(int pipe, std::string& output) {
-  std::array<char, 16 * 1024> chunk;
+  std::array<char, kept_output> chunk;
   const ssize_t got = ::read(pipe, chunk.data(), chunk.size());
   if (got < 0) return errno == EINTR;
   output.append(chunk.data(), static_cast<std::size_t>(got));

@@ -18,7 +18,7 @@
 namespace ordinald::mount {
 
 /// How much of stdout and stderr is kept: the end of it.
-inline constexpr std::size_t kept_output = 16 * 1024;
+inline constexpr std::size_t kept_output = 16'384;
 
 /// Called in the child before it can act, with its pid and start time: writes down that it runs. An error and the program is not started.
 using ToolMark = std::function<Result<void>(pid_t pid, std::uint64_t start_time, std::string_view program)>;

@@ -47,8 +47,8 @@ Result<UniqueFd> open_beneath(int directory, const std::string& name, int flags)
   return UniqueFd{static_cast<int>(fd)};
 }
 
-Result<std::string> read_kernel_file(const std::string& path) {
-  const UniqueFd fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+Result<std::string> read_kernel_file(const std::string& path, int directory) {
+  const UniqueFd fd{::openat(directory, path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (!fd) {
     const int error = errno;
     if (error == ENOENT || error == ENOTDIR) {

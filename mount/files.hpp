@@ -1,6 +1,7 @@
 #pragma once
 
 #include <dirent.h>
+#include <fcntl.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -26,8 +27,8 @@ Result<UniqueFd> open_directory(const std::string& path);
 /// `name` directly beneath `directory`, never through a symlink (openat2(2)). not_found: no such file. failed_precondition: a symlink.
 Result<UniqueFd> open_beneath(int directory, const std::string& name, int flags);
 
-/// All of a file of /proc or /sys, without its last newline.
-Result<std::string> read_kernel_file(const std::string& path);
+/// All of a file of /proc or /sys, without its last newline; a relative path begins at `directory`.
+Result<std::string> read_kernel_file(const std::string& path, int directory = AT_FDCWD);
 
 /// Fills the buffer from `offset`; answers fewer bytes only at the end of the file.
 Result<std::size_t> read_at(int fd, std::span<std::byte> buffer, std::uint64_t offset);

@@ -276,7 +276,8 @@ Result<PoolUsage> inspect_pool_directory(const std::string& directory) {
     if (!name.ends_with(".img")) {
       continue;
     }
-    const std::string path = directory + "/" + name;
+    std::string path = directory;
+    path.append("/").append(name);
     if (::lstat(path.c_str(), &status) != 0) {
       if (errno == ENOENT) {
         continue;  // removed while we looked

@@ -23,8 +23,8 @@ using std::chrono::steady_clock;
 
 /// `<pid>.<start time>`.
 bool parse_name(std::string_view name, pid_t& pid, std::uint64_t& start_time) {
-  const char* const end = name.data() + name.size();
-  const auto first = std::from_chars(name.data(), end, pid);
+  const char* const end = name.end();
+  const auto first = std::from_chars(name.begin(), end, pid);
   if (first.ec != std::errc{} || first.ptr == end || *first.ptr != '.' || pid <= 0) return false;
   const auto second = std::from_chars(first.ptr + 1, end, start_time);
   return second.ec == std::errc{} && second.ptr == end;
@@ -106,7 +106,7 @@ Result<LeftBehind> LeftBehind::collect(const std::string& run_dir) {
     std::uint64_t start_time = 0;
     Worker worker;
     if (!parse_name(name, worker.pid, start_time)) continue;
-    worker.path = directory + "/" + name;
+    worker.path = (directory + "/").append(name);
     worker.pidfd = open_process(worker.pid, start_time);
     if (worker.pidfd) kill_process(worker.pidfd);
     workers.push_back(std::move(worker));

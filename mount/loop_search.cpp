@@ -59,7 +59,7 @@ Result<std::vector<std::string>> list_candidates(const BackingFile& file) {
     if (!name.starts_with("loop")) {
       continue;
     }
-    const auto backing = read_kernel_file(std::string{loops_directory} + "/" + name + "/loop/backing_file");
+    const auto backing = read_kernel_file(name + "/loop/backing_file", ::dirfd(stream.get()));
     // A loop without a file has no such entry, and one that goes away while we look answers ENODEV or ENXIO: neither is a candidate.
     if (backing && is_candidate(backing.value(), file)) {
       names.push_back(std::move(name));

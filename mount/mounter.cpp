@@ -42,7 +42,7 @@ std::uint64_t attribute_bits(const MountAttributes& attributes) {
 
 std::string what(const MountRequest& request) { return "mounting " + describe(request.device) + " as " + request.fs_type; }
 
-std::string with_words(std::string text, int context, const MountRequest& request) {
+std::string with_words(const std::string& text, int context, const MountRequest& request) {
   const std::string words = hide_options(read_kernel_words(context), request.options, request.option_places);
   return words.empty() ? text : text + " (the kernel says: " + words + ")";
 }

@@ -31,7 +31,7 @@ Result<std::vector<Signature>> find_signatures(int fd, const Device& device) {
   const std::string what = "looking for signatures on " + describe(device);
   // libblkid reads both ends page by page (it switches read-ahead off): in large pieces beforehand, that takes a third of the time. Only a
   // hint: an error shows when libblkid reads.
-  constexpr std::uint64_t end_size = 512 * 1024;
+  constexpr std::uint64_t end_size = 512ULL * 1024;
   ::posix_fadvise(fd, 0, end_size, POSIX_FADV_WILLNEED);
   if (device.size > end_size) {
     ::posix_fadvise(fd, static_cast<off_t>(device.size - end_size), end_size, POSIX_FADV_WILLNEED);

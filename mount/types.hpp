@@ -12,14 +12,14 @@ namespace ordinald::mount {
 
 /// One volume's image: a regular file directly beneath a pool's directory.
 struct ImageRef {
-  std::string directory;  ///< absolute
-  std::string file;       ///< a name without a slash
-  std::string volume_id;  ///< what the image's `trusted.ordinald.volume` attribute must say
+  std::string directory{};  ///< absolute
+  std::string file{};       ///< a name without a slash
+  std::string volume_id{};  ///< what the image's `trusted.ordinald.volume` attribute must say
   void fields(auto& f) { f(directory, file, volume_id); }
 };
 
 struct ImageSpec {
-  ImageRef image;
+  ImageRef image{};
   std::uint64_t size = 0;
   bool thick = false;  ///< every block allocated by fallocate(2)
   void fields(auto& f) { f(image, size, thick); }
@@ -30,15 +30,15 @@ struct ImageInfo {
   std::uint64_t allocated = 0;
   std::uint64_t device = 0;  ///< st_dev: holds within one boot only
   std::uint64_t inode = 0;
-  std::string volume_id;  ///< of the attribute; empty where there is none
+  std::string volume_id{};  ///< of the attribute; empty where there is none
   void fields(auto& f) { f(size, allocated, device, inode, volume_id); }
 };
 
 struct PoolImage {
-  std::string file;
+  std::string file{};
   std::uint64_t size = 0;
   std::uint64_t allocated = 0;
-  std::string volume_id;  ///< of the attribute; empty where there is none (not ours)
+  std::string volume_id{};  ///< of the attribute; empty where there is none (not ours)
   void fields(auto& f) { f(file, size, allocated, volume_id); }
 };
 
@@ -48,14 +48,14 @@ struct PoolUsage {
   std::uint64_t free = 0;  ///< to an unprivileged writer (f_bavail)
   std::uint64_t device = 0;
   bool read_only = false;
-  std::vector<PoolImage> images;
+  std::vector<PoolImage> images{};
   void fields(auto& f) { f(total, free, device, read_only, images); }
 };
 
 /// A block device as it is on this node now, with the proof that it is the right one. Every verb that opens it compares all of this
 /// with what it opened, and refuses with failed_precondition when anything differs.
 struct Device {
-  std::string path;                  ///< /dev/loopN, for people and for opening; proves nothing
+  std::string path{};                ///< /dev/loopN, for people and for opening; proves nothing
   std::uint64_t number = 0;          ///< makedev(major, minor)
   std::uint64_t diskseq = 0;         ///< /sys/dev/block/M:m/diskseq, never reused within a boot
   std::uint64_t backing_device = 0;  ///< loop: st_dev of the backing file
@@ -68,10 +68,10 @@ struct Device {
 
 /// One thing that libblkid found.
 struct Signature {
-  std::string usage;  ///< filesystem, raid, crypto, other, or partition-table
-  std::string type;   ///< ext4, xfs, LVM2_member, crypto_LUKS, gpt …
-  std::string uuid;
-  std::string label;
+  std::string usage{};  ///< filesystem, raid, crypto, other, or partition-table
+  std::string type{};   ///< ext4, xfs, LVM2_member, crypto_LUKS, gpt …
+  std::string uuid{};
+  std::string label{};
   void fields(auto& f) { f(usage, type, uuid, label); }
 };
 
@@ -83,9 +83,9 @@ enum class BlankProof : std::uint8_t {
 };
 
 struct ProbeRequest {
-  Device device;
+  Device device{};
   BlankProof proof = BlankProof::none;
-  ImageRef image;  ///< for all_zero
+  ImageRef image{};  ///< for all_zero
   void fields(auto& f) { f(device, proof, image); }
 };
 
@@ -93,9 +93,9 @@ struct Probe {
   /// O_EXCL was refused: a filesystem on it is alive somewhere (or a tool has it). What follows was then read without it,
   /// and nothing may be called blank.
   bool busy = false;
-  std::vector<Signature> signatures;
+  std::vector<Signature> signatures{};
   bool blank = false;                 ///< no signature, every read succeeded, and the proof asked for holds
-  std::string not_blank_reason;       ///< for a person, where `blank` is false
+  std::string not_blank_reason{};     ///< for a person, where `blank` is false
   std::uint64_t filesystem_size = 0;  ///< of ext4, xfs or btrfs, by its superblock; 0 otherwise
   void fields(auto& f) { f(busy, signatures, blank, not_blank_reason, filesystem_size); }
 };
@@ -117,37 +117,37 @@ struct MountAttributes {
 /// What must be found at a path for it to count as ours.
 struct Expected {
   std::uint64_t number = 0;  ///< the block device's number: st_dev of ext4 and xfs, st_rdev of a block target
-  std::string fs_type;       ///< empty: a block target
-  std::string uuid;          ///< of the filesystem; what tells btrfs, whose st_dev is anonymous
+  std::string fs_type{};     ///< empty: a block target
+  std::string uuid{};        ///< of the filesystem; what tells btrfs, whose st_dev is anonymous
   void fields(auto& f) { f(number, fs_type, uuid); }
 };
 
 struct MountRequest {
-  Device device;
-  std::string fs_type;
-  std::string uuid;
-  std::vector<std::string> options;  ///< the filesystem's own, `key` or `key=value`, each with its place in the call's mount_flags
+  Device device{};
+  std::string fs_type{};
+  std::string uuid{};
+  std::vector<std::string> options{};  ///< the filesystem's own, `key` or `key=value`, each with its place in the call's mount_flags
   std::vector<std::uint32_t>
       option_places;  ///< same length as options: its index in mount_flags, for the error's text; UINT32_MAX: our own
-  MountAttributes attributes;
-  std::string target;  ///< an existing directory, or one whose parent exists (it is made, 0750)
+  MountAttributes attributes{};
+  std::string target{};  ///< an existing directory, or one whose parent exists (it is made, 0750)
   void fields(auto& f) { f(device, fs_type, uuid, options, option_places, attributes, target); }
 };
 
 enum class TargetKind : std::uint8_t { directory, file };
 
 struct BindRequest {
-  std::string source;  ///< the staging path, or a device's node
-  Expected expected;   ///< what the source must be, checked on the very tree that is bound
-  std::string target;  ///< made when missing; its parent must exist
+  std::string source{};  ///< the staging path, or a device's node
+  Expected expected{};   ///< what the source must be, checked on the very tree that is bound
+  std::string target{};  ///< made when missing; its parent must exist
   TargetKind kind = TargetKind::directory;
-  MountAttributes attributes;
+  MountAttributes attributes{};
   void fields(auto& f) { f(source, expected, target, kind, attributes); }
 };
 
 struct UnmountRequest {
-  std::string path;
-  Expected expected;    ///< a mount of anything else is left alone: failed_precondition
+  std::string path{};
+  Expected expected{};  ///< a mount of anything else is left alone: failed_precondition
   bool remove = false;  ///< afterwards remove the directory (only when empty) or the file (only when of size 0)
   void fields(auto& f) { f(path, expected, remove); }
 };
@@ -161,7 +161,7 @@ struct PathInfo {
   bool broken = false;       ///< a mount whose filesystem answers ENOTCONN, ESTALE, EIO, EHOSTDOWN, ENODEV or ESHUTDOWN
   std::uint64_t device = 0;  ///< st_dev
   std::uint64_t rdev = 0;    ///< st_rdev of a block_device
-  std::string fs_uuid;       ///< btrfs only
+  std::string fs_uuid{};     ///< btrfs only
   std::uint64_t mount_id = 0;
   bool read_only = false;  ///< the mount point or its filesystem is read-only (statvfs ST_RDONLY)
   void fields(auto& f) { f(kind, mount_root, broken, device, rdev, fs_uuid, mount_id, read_only); }
@@ -181,36 +181,36 @@ struct MountEntry {
   std::uint64_t id = 0;
   std::uint64_t parent = 0;
   std::uint64_t device = 0;
-  std::string root;
-  std::string mount_point;
-  std::string options;  ///< of the mount point
-  std::string fs_type;
-  std::string source;
-  std::string super_options;  ///< of the filesystem
+  std::string root{};
+  std::string mount_point{};
+  std::string options{};  ///< of the mount point
+  std::string fs_type{};
+  std::string source{};
+  std::string super_options{};  ///< of the filesystem
   void fields(auto& f) { f(id, parent, device, root, mount_point, options, fs_type, source, super_options); }
 };
 
 /// A mount namespace other than ours in which a filesystem is still mounted.
 struct Pin {
-  std::int64_t pid = 0;  ///< the lowest process in it
-  std::string command;   ///< its comm
-  std::string mount_point;
+  std::int64_t pid = 0;   ///< the lowest process in it
+  std::string command{};  ///< its comm
+  std::string mount_point{};
   std::uint64_t mount_namespace = 0;
   void fields(auto& f) { f(pid, command, mount_point, mount_namespace); }
 };
 
 struct GrowRequest {
-  Device device;
-  std::string fs_type;  ///< ext4, xfs, btrfs
-  std::string path;     ///< where it is mounted
+  Device device{};
+  std::string fs_type{};  ///< ext4, xfs, btrfs
+  std::string path{};     ///< where it is mounted
   void fields(auto& f) { f(device, fs_type, path); }
 };
 
 /// A program to run (rule 8): absolute argv, no shell, clean environment, a process group and a mount namespace of its own
 /// whose /dev holds `null` and the device only.
 struct ToolRequest {
-  std::vector<std::string> argv;
-  Device device;  ///< identity compared before and after
+  std::vector<std::string> argv{};
+  Device device{};  ///< identity compared before and after
   std::chrono::milliseconds deadline{0};
   void fields(auto& f) { f(argv, device, deadline); }
 };
@@ -219,7 +219,7 @@ struct ToolOutcome {
   int exit_status = -1;    ///< -1: it did not exit by itself
   int signal = 0;          ///< that ended it, 0 if none
   bool timed_out = false;  ///< killed and reaped when its deadline passed
-  std::string output;      ///< stdout and stderr, at most the last 16 KiB
+  std::string output{};    ///< stdout and stderr, at most the last 16 KiB
   std::chrono::milliseconds took{0};
   void fields(auto& f) { f(exit_status, signal, timed_out, output, took); }
 };

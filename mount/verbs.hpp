@@ -56,16 +56,15 @@ inline constexpr std::size_t verb_count = std::tuple_size_v<Verbs>;
 
 namespace detail {
 
+/// Two verbs are compared as types: of pointers to virtual functions the language doesn't say which are equal.
+template <auto Function>
+struct Tag {};
+
 template <auto Function, std::size_t I = 0>
 consteval std::size_t verb_index() {
   static_assert(I < verb_count, "this verb is not in the list");
-  using Candidate = std::tuple_element_t<I, Verbs>;
-  if constexpr (std::is_same_v<decltype(Function), std::remove_const_t<decltype(Candidate::function)>>) {
-    if constexpr (Function == Candidate::function) {
-      return I;
-    } else {
-      return verb_index<Function, I + 1>();
-    }
+  if constexpr (std::is_same_v<Tag<Function>, Tag<std::tuple_element_t<I, Verbs>::function>>) {
+    return I;
   } else {
     return verb_index<Function, I + 1>();
   }

@@ -44,9 +44,9 @@ std::string unescaped(std::string_view text) {
 
 template <class T>
 bool take_number(std::string_view& text, T& number) {
-  const auto [end, trouble] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (trouble != std::errc{} || end == text.data() + text.size() || *end != ' ') return false;
-  text.remove_prefix(static_cast<std::size_t>(end - text.data()) + 1);
+  const auto [end, trouble] = std::from_chars(text.begin(), text.end(), number);
+  if (trouble != std::errc{} || end == text.end() || *end != ' ') return false;
+  text.remove_prefix(static_cast<std::size_t>(end - text.begin()) + 1);
   return true;
 }
 
@@ -60,7 +60,8 @@ std::optional<Mark> parse_mark(std::string_view text) {
   if (end == std::string_view::npos) return std::nullopt;
   std::string_view line = text.substr(0, end);
   const std::size_t tab = line.find('\t');
-  Mark mark{.volume = unescaped(line.substr(0, tab))};
+  Mark mark;
+  mark.volume = unescaped(line.substr(0, tab));
   if (tab != std::string_view::npos) {
     line.remove_prefix(tab + 1);
     if (!take_number(line, mark.tool_pid) || !take_number(line, mark.tool_start) || mark.tool_pid <= 0) return std::nullopt;

@@ -18,10 +18,10 @@ namespace ordinald::mount {
 ///     data-db-1
 ///     data-db-1<TAB>4711 5338270 mkfs.btrfs        (while it runs a tool: pid, start time, program)
 struct Mark {
-  std::string volume = {};  ///< empty: has not begun with any
+  std::string volume;  ///< empty: has not begun with any
   pid_t tool_pid = 0;  ///< 0: none
   std::uint64_t tool_start = 0;
-  std::string tool = {};
+  std::string tool;
 };
 
 /// nullopt: not what we write.

@@ -67,6 +67,8 @@ TEST_CASE("a record with an impossible member is refused, and the refusal says w
   CHECK_THAT(with("\"schema\": 1", "\"schema\": 2"), Catch::Contains("schema is 2") && Catch::Contains("knows 1"));
   CHECK_THAT(with("\"blockSize\": 512", "\"blockSize\": 1024"), Catch::Contains("blockSize is 1024"));
   CHECK_THAT(with("\"size\": 1073741824", "\"size\": 0"), Catch::Contains("size is 0"));
+  CHECK_THAT(with("\"size\": 1073741824", "\"size\": -1"), Catch::Contains("size"));
+  CHECK_THAT(with("\"size\": 1073741824", "\"size\": 1.5"), Catch::Contains("size"));
   CHECK_THAT(with("\"content\": \"formatted\"", "\"content\": \"lost\""), Catch::Contains("lost"));
   CHECK_THAT(with("\"deleting\": false", "\"deleting\": 7"), Catch::Contains("boolean"));
   CHECK_THAT(with("\"provisioned\"", "\"provided\""), Catch::Contains("provisioned"));

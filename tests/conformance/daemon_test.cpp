@@ -185,8 +185,8 @@ TEST_CASE("daemon: one line an operation, with method, volume, result and millis
     const std::size_t begin = log.rfind('\n', at) + 1;
     return log.substr(begin, log.find('\n', at) - begin);
   };
-  CHECK_THAT(line_with("NodeStageVolume"), Catch::Contains(id) && Catch::Contains("OK") && Catch::Contains("ms"));
-  CHECK_THAT(line_with("NodePublishVolume"), Catch::Contains(id) && Catch::Contains("FAILED_PRECONDITION"));
+  CHECK_THAT(line_with("NodeStageVolume"), Catch::Contains(id) && Catch::Contains("result=ok") && Catch::Contains("ms="));
+  CHECK_THAT(line_with("NodePublishVolume"), Catch::Contains(id) && Catch::Contains("result=failed_precondition"));
 }
 
 }  // namespace ordinald::testing

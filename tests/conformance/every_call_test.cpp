@@ -155,7 +155,8 @@ TEST_CASE("every call: the capabilities are those that are served", "[every_call
   Rig rig(Settings{{"controllerExpansion", controller_expansion}});
 
   std::set<std::string> controller;
-  for (const auto& capability : rig.call(v1::ControllerGetCapabilitiesRequest())->capabilities())
+  const auto controller_answer = rig.call(v1::ControllerGetCapabilitiesRequest());
+  for (const auto& capability : controller_answer->capabilities())
     controller.insert(v1::ControllerServiceCapability_RPC_Type_Name(capability.rpc().type()));
   std::set<std::string> expected = {
       "CREATE_DELETE_VOLUME",    "LIST_VOLUMES", "GET_CAPACITY", "GET_VOLUME", "GET_VOLUME_HEALTH", "LIST_VOLUME_HEALTH",
@@ -164,13 +165,15 @@ TEST_CASE("every call: the capabilities are those that are served", "[every_call
   CHECK(controller == expected);
 
   std::set<std::string> node;
-  for (const auto& capability : rig.call(v1::NodeGetCapabilitiesRequest())->capabilities())
+  const auto node_answer = rig.call(v1::NodeGetCapabilitiesRequest());
+  for (const auto& capability : node_answer->capabilities())
     node.insert(v1::NodeServiceCapability_RPC_Type_Name(capability.rpc().type()));
   CHECK(node == std::set<std::string>{"STAGE_UNSTAGE_VOLUME", "GET_VOLUME_STATS", "GET_VOLUME_HEALTH", "GET_STORAGE_HEALTH",
                                       "EXPAND_VOLUME", "SINGLE_NODE_MULTI_WRITER", "VOLUME_MOUNT_GROUP"});
 
   std::set<std::string> plugin;
-  for (const auto& capability : rig.call(v1::GetPluginCapabilitiesRequest())->capabilities()) {
+  const auto plugin_answer = rig.call(v1::GetPluginCapabilitiesRequest());
+  for (const auto& capability : plugin_answer->capabilities()) {
     if (capability.has_service()) plugin.insert(v1::PluginCapability_Service_Type_Name(capability.service().type()));
     if (capability.has_volume_expansion())
       plugin.insert(v1::PluginCapability_VolumeExpansion_Type_Name(capability.volume_expansion().type()));

@@ -172,7 +172,8 @@ TEST_CASE("health: a damaged record is not unknown: it is listed and refused, an
   }
   CHECK_FALSE(outcome(rig.call(rig.create_request("idle", ext4, 64 * mebi))) == OK);
   std::set<std::string> listed;
-  for (const auto& entry : rig.call(v1::ListVolumesRequest())->entries()) listed.insert(entry.volume().volume_id());
+  const auto list = rig.call(v1::ListVolumesRequest());
+  for (const auto& entry : list->entries()) listed.insert(entry.volume().volume_id());
   CHECK(listed == std::set<std::string>{live.id, idle, other.id});
   const auto sick = unwell(rig);
   CHECK(std::set<std::string>(sick.begin(), sick.end()) == std::set<std::string>{live.id, idle});

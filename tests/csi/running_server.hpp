@@ -5,8 +5,6 @@
 #include <grpcpp/security/credentials.h>
 #include <spdlog/sinks/ostream_sink.h>
 
-#include <cstdlib>
-#include <filesystem>
 #include <future>
 #include <memory>
 #include <sstream>
@@ -16,32 +14,11 @@
 #include "csi.grpc.pb.h"
 #include "csi/server.hpp"
 #include "tests/csi/fake_volume_ops.hpp"
+#include "tests/support/temp.hpp"
 
 namespace ordinald::csi {
 
 namespace v1 = ::csi::v1;
-
-/// A directory under /tmp, gone with the object.
-class TempDir {
- public:
-  TempDir() {
-    char name[] = "/tmp/ordinald-csi-XXXXXX";
-    if (::mkdtemp(name) == nullptr) {
-      throw std::runtime_error{"mkdtemp failed"};
-    }
-    path_ = name;
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  ~TempDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 /// A logger into memory, `<level> <message>` a line.
 class MemoryLog {
@@ -75,9 +52,9 @@ struct RunningServer {
     controller = v1::Controller::NewStub(channel);
   }
 
-  [[nodiscard]] std::string endpoint() const { return "unix://" + dir.path() + "/csi.sock"; }
+  [[nodiscard]] std::string endpoint() const { return "unix://" + (dir.path() / "csi.sock").string(); }
 
-  TempDir dir;
+  testing::TempDir dir{"csi"};
   FakeVolumeOps ops;
   MemoryLog log;
   std::unique_ptr<Server> server;

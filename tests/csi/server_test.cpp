@@ -58,7 +58,7 @@ int make_socket(const std::string& path, bool listening, int type = SOCK_STREAM)
   return -1;
 }
 
-std::vector<std::string> files_in(const std::string& directory) {
+std::vector<std::string> files_in(const std::filesystem::path& directory) {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator{directory}) {
     names.push_back(entry.path().filename());
@@ -120,7 +120,7 @@ TEST_CASE("endpoints: unix:///path and unix:/path, and clear words for the rest"
 }
 
 TEST_CASE("the socket is 0600 under every umask, and is the only file", "[csi][server]") {
-  const mode_t before = ::umask(GENERATE(0, 022, 077));
+  const mode_t before = ::umask(GENERATE(0U, 022U, 077U));
   {
     RunningServer server;
     struct stat info{};
@@ -136,17 +136,17 @@ TEST_CASE("the socket is 0600 under every umask, and is the only file", "[csi][s
 }
 
 TEST_CASE("both forms of the endpoint serve", "[csi][server]") {
-  const TempDir dir;
+  const testing::TempDir dir{"csi"};
   FakeVolumeOps ops;
   const MemoryLog log;
-  const auto server = start("unix:" + dir.path() + "/csi.sock", ops, log);
+  const auto server = start("unix:" + (dir.path() / "csi.sock").string(), ops, log);
   REQUIRE(server);
-  CHECK(serves("unix://" + dir.path() + "/csi.sock"));
+  CHECK(serves("unix://" + (dir.path() / "csi.sock").string()));
 }
 
 TEST_CASE("a stale socket is replaced", "[csi][server]") {
-  const TempDir dir;
-  const std::string path = dir.path() + "/csi.sock";
+  const testing::TempDir dir{"csi"};
+  const std::string path = (dir.path() / "csi.sock").string();
   make_socket(path, false);
   FakeVolumeOps ops;
   const MemoryLog log;
@@ -156,8 +156,8 @@ TEST_CASE("a stale socket is replaced", "[csi][server]") {
 }
 
 TEST_CASE("a live socket is refused and left alone", "[csi][server]") {
-  const TempDir dir;
-  const std::string path = dir.path() + "/csi.sock";
+  const testing::TempDir dir{"csi"};
+  const std::string path = (dir.path() / "csi.sock").string();
   FakeVolumeOps ops;
   const MemoryLog log;
   const auto first = start("unix://" + path, ops, log);
@@ -170,8 +170,8 @@ TEST_CASE("a live socket is refused and left alone", "[csi][server]") {
 }
 
 TEST_CASE("a live socket whose backlog is full, or of another type, is refused too", "[csi][server]") {
-  const TempDir dir;
-  const std::string path = dir.path() + "/csi.sock";
+  const testing::TempDir dir{"csi"};
+  const std::string path = (dir.path() / "csi.sock").string();
   FakeVolumeOps ops;
   const MemoryLog log;
   const int live = make_socket(path, true);
@@ -205,8 +205,8 @@ TEST_CASE("a live socket whose backlog is full, or of another type, is refused t
 }
 
 TEST_CASE("what is no socket is refused and left alone", "[csi][server]") {
-  const TempDir dir;
-  const std::string path = dir.path() + "/csi.sock";
+  const testing::TempDir dir{"csi"};
+  const std::string path = (dir.path() / "csi.sock").string();
   FakeVolumeOps ops;
   const MemoryLog log;
   const auto refused = [&] {
@@ -245,8 +245,10 @@ TEST_CASE("only our own file is removed at the end", "[csi][server]") {
 TEST_CASE("shutdown waits for running calls, takes no new ones, and may be repeated", "[csi][server]") {
   RunningServer server;
   Gate gate;
-  server.ops.hook = [&](const std::string&) -> Result<void> {
-    gate.wait();
+  server.ops.hook = [&](const std::string& verb) -> Result<void> {
+    if (verb == "unpublish") {
+      gate.wait();
+    }
     return mount::success();
   };
   std::atomic<bool> answered{false};
@@ -261,11 +263,28 @@ TEST_CASE("shutdown waits for running calls, takes no new ones, and may be repea
     std::this_thread::yield();
   }
   CHECK_FALSE(serves(server.endpoint()));
+  StatusCode code = StatusCode::OK;
+  while (code == StatusCode::OK) {  // until the refusal has begun, on the connection that is there already
+    v1::ProbeResponse probe;
+    ClientContext context;
+    code = server.identity->Probe(&context, {}, &probe).error_code();
+  }
+  CHECK(code == StatusCode::UNAVAILABLE);
   gate.open();
   stopper.join();
   caller.join();
   CHECK(answered);
   CHECK(server.server->shutdown(std::chrono::milliseconds{0}));
+}
+
+TEST_CASE("a connection without a call delays no shutdown", "[csi][server]") {
+  RunningServer server;
+  v1::ProbeResponse response;
+  ClientContext context;
+  REQUIRE(server.identity->Probe(&context, {}, &response).ok());
+  const auto begin = std::chrono::steady_clock::now();
+  CHECK(server.server->shutdown(std::chrono::seconds{30}));
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds{3});
 }
 
 TEST_CASE("shutdown ends in time although a call hangs", "[csi][server]") {

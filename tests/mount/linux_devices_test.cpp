@@ -74,18 +74,18 @@ void read_through(const std::string& path) {
 
 TEST_CASE("processes that attach different images at once all get a device of their own", "[root]") {
   LinuxNode node;
-  constexpr int processes = 8;
-  constexpr int images = 5;
-  for (int i = 0; i < processes * images; ++i) {
+  constexpr std::size_t processes = 8;
+  constexpr std::size_t images = 5;
+  for (std::size_t i = 0; i < processes * images; ++i) {
     must(node.kernel().create_image({.image = node.image("v" + std::to_string(i)), .size = mib, .thick = false}));
   }
   std::vector<pid_t> children;
-  for (int process = 0; process < processes; ++process) {
+  for (std::size_t process = 0; process < processes; ++process) {
     const pid_t pid = ::fork();
     REQUIRE(pid >= 0);
     if (pid == 0) {
       bool well = true;
-      for (int i = 0; i < images; ++i) {
+      for (std::size_t i = 0; i < images; ++i) {
         well = well && node.kernel().attach(node.image("v" + std::to_string(process * images + i)), 4096).has_value();
       }
       ::_exit(well ? 0 : 1);
@@ -98,7 +98,7 @@ TEST_CASE("processes that attach different images at once all get a device of th
     CHECK(status == 0);
   }
   std::set<std::uint64_t> numbers;
-  for (int i = 0; i < processes * images; ++i) {
+  for (std::size_t i = 0; i < processes * images; ++i) {
     const auto device = must(node.kernel().find_attached(node.image("v" + std::to_string(i))));
     REQUIRE(device);
     numbers.insert(device->number);

@@ -238,7 +238,6 @@ TEST_CASE("a mount group is given to everything, once, and nothing is lost or le
   std::filesystem::create_directories(root + "/mounted");
   REQUIRE(::mount("none", (root + "/mounted").c_str(), "tmpfs", 0, "mode=0700") == 0);
   // Deeper than there are descriptors, and than a path can be long.
-  std::string deep = root;
   {
     UniqueFd at{::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     const std::string name(200, 'd');

@@ -3,7 +3,9 @@
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <filesystem>
+#include <numeric>
 #include <string>
+#include <vector>
 
 #include "mount/linux_kernel.hpp"
 #include "tests/support/temp.hpp"
@@ -95,10 +97,8 @@ class LinuxNode {
 
   mount::Result<mount::PathInfo> mount(const Volume& volume, const std::string& name, std::vector<std::string> options = {},
                                        mount::MountAttributes attributes = {}) {
-    std::vector<std::uint32_t> places;
-    for (std::uint32_t i = 0; i < options.size(); ++i) {
-      places.push_back(i + 3);
-    }
+    std::vector<std::uint32_t> places(options.size());
+    std::iota(places.begin(), places.end(), 3U);
     return kernel_.mount_filesystem({.device = volume.device,
                                      .fs_type = volume.type,
                                      .uuid = volume.uuid,

@@ -1,4 +1,4 @@
-#include "csi/unserved_calls.hpp"
+#include "csi/interceptor.hpp"
 
 #include <string>
 #include <string_view>
@@ -15,7 +15,7 @@ using mount::ErrorCode;
 
 class Interceptor final : public grpc::experimental::Interceptor {
  public:
-  Interceptor(const CallEdge& edge, std::string_view method) : edge_(edge), method_(method) {}
+  Interceptor(const CallEdge& edge, std::string_view method) : edge_(edge), method_(method), running_(edge) {}
 
   void Intercept(InterceptorBatchMethods* methods) override {
     if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_SEND_STATUS)) {
@@ -38,6 +38,7 @@ class Interceptor final : public grpc::experimental::Interceptor {
 
   const CallEdge& edge_;
   const std::string method_;
+  const CallEdge::Running running_;  // gRPC destroys this object when the answer has gone
 };
 
 class Factory final : public grpc::experimental::ServerInterceptorFactoryInterface {
@@ -56,7 +57,7 @@ class Factory final : public grpc::experimental::ServerInterceptorFactoryInterfa
 
 }  // namespace
 
-std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> make_unserved_calls(const CallEdge& edge) {
+std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> make_interceptor(const CallEdge& edge) {
   return std::make_unique<Factory>(edge);
 }
 
