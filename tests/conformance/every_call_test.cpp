@@ -166,8 +166,7 @@ TEST_CASE("every call: the capabilities are those that are served", "[every_call
 
   std::set<std::string> node;
   const auto node_answer = rig.call(v1::NodeGetCapabilitiesRequest());
-  for (const auto& capability : node_answer->capabilities())
-    node.insert(v1::NodeServiceCapability_RPC_Type_Name(capability.rpc().type()));
+  for (const auto& capability : node_answer->capabilities()) node.insert(v1::NodeServiceCapability_RPC_Type_Name(capability.rpc().type()));
   CHECK(node == std::set<std::string>{"STAGE_UNSTAGE_VOLUME", "GET_VOLUME_STATS", "GET_VOLUME_HEALTH", "GET_STORAGE_HEALTH",
                                       "EXPAND_VOLUME", "SINGLE_NODE_MULTI_WRITER", "VOLUME_MOUNT_GROUP"});
 

@@ -236,8 +236,7 @@ TEST_CASE("worker: its mark says what it works on before it does", "[worker][roo
   CHECK(mark_of(pid).volume == "x");
   CHECK(mark_of(pid).tool_pid == 0);
 
-  ToolRequest cat{
-      .argv = {"/bin/sh", "-c", "echo $$; cut -d' ' -f22 /proc/$$/stat; exec /bin/sleep 1000"}, .device = {}, .deadline = 400ms};
+  ToolRequest cat{.argv = {"/bin/sh", "-c", "echo $$; cut -d' ' -f22 /proc/$$/stat; exec /bin/sleep 1000"}, .device = {}, .deadline = 1s};
   std::thread asks([&] {
     const auto outcome = kernel->run_tool(cat);
     REQUIRE(outcome.has_value());
@@ -283,14 +282,14 @@ TEST_CASE("worker: it holds its socket and the tools' namespace and nothing else
 
 TEST_CASE("worker: one that stops answering is left with its volume, and the others are served", "[worker][root]") {
   const TempDir run{"worker"};
-  const auto pool = make_pool(run.path(), {.idle_workers = 2, .verb_deadline = 150ms});
+  const auto pool = make_pool(run.path(), {.idle_workers = 2, .verb_deadline = 400ms});
   auto kernel = kernel_of(*pool, "stuck");
   const pid_t pid = pid_of(*kernel);
   const auto begin = steady_clock::now();
   const auto answer = kernel->inspect_path("stop");
   const auto took = steady_clock::now() - begin;
-  CHECK(took >= 150ms);
-  CHECK(took < 2s);
+  CHECK(took >= 400ms);
+  CHECK(took < 5s);
   REQUIRE_FALSE(answer.has_value());
   CHECK(answer.error().code == ErrorCode::unavailable);
   INFO(answer.error().message);
@@ -345,7 +344,7 @@ TEST_CASE("worker: one that stops answering is left with its volume, and the oth
 TEST_CASE("worker: 64 volumes hang in the kernel and the others don't notice", "[worker][root]") {
   const TempDir run{"worker"};
   Freezable frozen{run.path()};
-  auto pool = make_pool(run.path(), {.idle_workers = 2, .verb_deadline = 1s});
+  auto pool = make_pool(run.path(), {.idle_workers = 2, .verb_deadline = 2s});
   std::vector<std::thread> calls;
   std::atomic<int> unavailable = 0;
   for (int i = 0; i < 64; ++i) {
@@ -374,10 +373,10 @@ TEST_CASE("worker: 64 volumes hang in the kernel and the others don't notice", "
   SECTION("the agent ends in time") {
     const auto begin = steady_clock::now();
     pool.reset();
-    CHECK(steady_clock::now() - begin < 2s);
+    CHECK(steady_clock::now() - begin < 5s);
     // And its successor serves all but those, each of which it names, until they are gone.
     pool = make_pool(run.path());
-    CHECK(steady_clock::now() - begin < 3s);
+    CHECK(steady_clock::now() - begin < 10s);
     CHECK(pool->hangs().size() == 64);
     CHECK(kernel_of(*pool, "fine")->inspect_path("pid").has_value());
     const auto refused = pool->for_volume("hung-3");
@@ -470,7 +469,7 @@ TEST_CASE("worker: with the daemon, zygote, workers and tools end", "[worker][ro
   ::kill(daemon, SIGKILL);
   ::waitpid(daemon, nullptr, 0);
   for (const UniqueFd& process : processes) CHECK(wait_gone(process, steady_clock::now() + 5s));
-  CHECK(steady_clock::now() - begin < 1s);
+  CHECK(steady_clock::now() - begin < 5s);
   // Their marks tell the successor nothing that still holds.
   const auto left = LeftBehind::collect(run.path());
   REQUIRE(left.has_value());
