@@ -29,20 +29,6 @@ static void from_json(const json& j, Device& d) {
   j.at("blockSize").get_to(d.block_size);
   j.at("readOnly").get_to(d.read_only);
 }
-static void to_json(json& j, const MountAttributes& a) {
-  j = json{{"readOnly", a.read_only}, {"noSuid", a.no_suid},          {"noDev", a.no_dev},
-           {"noExec", a.no_exec},     {"noDirAtime", a.no_dir_atime}, {"atime", static_cast<int>(a.atime)}};
-}
-static void from_json(const json& j, MountAttributes& a) {
-  j.at("readOnly").get_to(a.read_only);
-  j.at("noSuid").get_to(a.no_suid);
-  j.at("noDev").get_to(a.no_dev);
-  j.at("noExec").get_to(a.no_exec);
-  j.at("noDirAtime").get_to(a.no_dir_atime);
-  const int atime = j.at("atime").get<int>();
-  a.atime = atime == 1 ? AccessTime::noatime : atime == 2 ? AccessTime::strictatime : AccessTime::relatime;
-}
-
 }  // namespace ordinald::mount
 
 namespace ordinald::agent {
@@ -57,7 +43,7 @@ json to_value(const Stage& s) {
               {"fsType", s.fs_type},
               {"flagsDigest", s.flags_digest},
               {"optionsDigest", s.options_digest},
-              {"attributes", s.attributes},
+              {"readOnly", s.read_only},
               {"since", s.since}};
 }
 
@@ -90,7 +76,7 @@ Stage to_stage(const json& j) {
   j.at("fsType").get_to(s.fs_type);
   j.at("flagsDigest").get_to(s.flags_digest);
   j.at("optionsDigest").get_to(s.options_digest);
-  j.at("attributes").get_to(s.attributes);
+  j.at("readOnly").get_to(s.read_only);
   j.at("since").get_to(s.since);
   return s;
 }

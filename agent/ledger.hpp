@@ -37,7 +37,7 @@ struct Stage {
   std::string fs_type;
   std::string flags_digest;    ///< of the call's mount_flags, keyed (rule 6)
   std::string options_digest;  ///< of the filesystem's own among them
-  mount::MountAttributes attributes;
+  bool read_only = false;      ///< asked by a flag, or the mode's
   std::string since;
 };
 

@@ -38,7 +38,7 @@ Result<mount::BindRequest> Publisher::bind_request(const csi::PublishArgs& args,
                   ", and asked for as the other");
   }
   if (capability.block) {
-    publication.read_only = args.readonly || is_reader_only(capability.mode) || stage->attributes.read_only;
+    publication.read_only = args.readonly || is_reader_only(capability.mode) || stage->read_only;
     return mount::BindRequest{.source = state.device->path,
                               .expected = state.expected_block(),
                               .target = args.target_path,
@@ -52,9 +52,9 @@ Result<mount::BindRequest> Publisher::bind_request(const csi::PublishArgs& args,
   if (!flags.options.empty() && core_.digest.of(flags.options) != stage->options_digest) {
     return refuse("its mount flags have options of the filesystem other than those it was staged with at " + stage->path);
   }
-  mount::MountAttributes attributes = capability.mount_flags.empty() ? stage->attributes : flags.attributes;
+  mount::MountAttributes attributes = flags.attributes;
   attributes.read_only = attributes.read_only || args.readonly || is_reader_only(capability.mode);
-  if (stage->attributes.read_only && !attributes.read_only) {
+  if (stage->read_only && !attributes.read_only) {
     return refuse("it is staged read-only at " + stage->path + ", and asked for writing");
   }
   publication.read_only = attributes.read_only;
@@ -111,7 +111,13 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
 Result<void> Publisher::make_visible(const csi::PublishArgs& args, Kernel& kernel, VolumeState& state, const mount::BindRequest& bind) {
   const Publication& publication = *state.publication_at(args.target_path);
   if (publication.block) {
-    TRY(const mount::Device device, kernel.inspect_device(*state.device));
+    auto found = kernel.inspect_device(*state.device);
+    if (!found) {
+      const bool gone = found.error().code == ErrorCode::not_found;
+      return gone ? refuse("its device is gone since it was staged: " + found.error().message + "; unstage it and stage it again")
+                  : found.error();
+    }
+    const mount::Device& device = found.value();
     if (device.read_only != publication.read_only) {
       TRYV(kernel.set_device_read_only(device, publication.read_only));
     }

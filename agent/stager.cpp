@@ -27,7 +27,7 @@ Result<void> check_request(const VolumeRecord& record, const mount::Pool& pool, 
   if (record.content == Content::formatted && record.fs_type != stage.fs_type) {
     return refuse("it holds " + record.fs_type + ", asked for " + stage.fs_type);
   }
-  if (record.content != Content::formatted && record.content != Content::raw && stage.attributes.read_only) {
+  if (record.content != Content::formatted && record.content != Content::raw && stage.read_only) {
     return refuse("it is blank, and asked for reading only: write to it first");
   }
   if (pool.thick() && mount::has_option(flags, "discard")) {
@@ -91,7 +91,7 @@ Result<Stager::Request> Stager::read(const csi::StageArgs& args) const {
   stage.mode = capability.mode;
   stage.since = utc_text(std::chrono::system_clock::now());
   if (capability.block) {
-    stage.attributes.read_only = is_reader_only(capability.mode);
+    stage.read_only = is_reader_only(capability.mode);
     return request;
   }
   const std::string& fs_type = wanted_fs_type(*record, capability);
@@ -100,8 +100,8 @@ Result<Stager::Request> Stager::read(const csi::StageArgs& args) const {
   stage.fs_type = fs_type;
   stage.flags_digest = core_.digest.of(capability.mount_flags);
   stage.options_digest = core_.digest.of(request.flags.options);
-  stage.attributes = request.flags.attributes;
-  stage.attributes.read_only = stage.attributes.read_only || is_reader_only(capability.mode);
+  stage.read_only = request.flags.attributes.read_only || is_reader_only(capability.mode);
+  request.flags.attributes.read_only = stage.read_only;
   return request;
 }
 
@@ -196,7 +196,7 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
                             .uuid = state.fs_uuid,
                             .options = {},
                             .option_places = {},
-                            .attributes = request.stage.attributes,
+                            .attributes = request.flags.attributes,
                             .target = request.stage.path};
   for (const std::string& option : request.filesystem->mount_options(request.pool->thick())) {
     if (!mount::has_option(request.flags, option.substr(0, option.find('=')))) {
@@ -217,7 +217,7 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
 
 /// Where it can't be grown while mounted, it is served all the same, and health says GrowthPending.
 Result<void> Stager::grow_if_pending(Request& request, Kernel& kernel, const VolumeState& state) {
-  if (request.stage.block || request.stage.attributes.read_only || !state.device) {
+  if (request.stage.block || request.stage.read_only || !state.device) {
     return mount::success();
   }
   const bool can = state.fs_type != "ext4" || core_.grows_mounted_ext4;

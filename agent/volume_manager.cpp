@@ -263,7 +263,7 @@ Result<std::int64_t> VolumeManager::node_expand(const csi::CallContext& call, co
     TRY(const std::uint64_t size, provisioner_.grow(args.volume_id, args.capacity));
     const VolumeState state = core_->ledger->state(args.volume_id);
     VolumeRecord record = *core_->records->find(args.volume_id);
-    const auto writable = std::ranges::find_if(state.stages, [](const Stage& s) { return !s.block && !s.attributes.read_only; });
+    const auto writable = std::ranges::find_if(state.stages, [](const Stage& s) { return !s.block && !s.read_only; });
     const bool filesystem = std::ranges::any_of(state.stages, [](const Stage& s) { return !s.block; });
     if (!state.device || !filesystem || record.fs_grown_for >= size) {
       return static_cast<std::int64_t>(size);

@@ -4,6 +4,18 @@
 #include <utility>
 
 namespace ordinald::mount {
+namespace {
+
+/// A verb's failure in a pool's words. A missing directory is no missing volume: nothing of the volume is decided while the pool is away.
+Error pool_error(const Error& error, const std::string& what) {
+  Error result = error.with_context(what);
+  if (result.code == ErrorCode::not_found) {
+    result.code = ErrorCode::failed_precondition;
+  }
+  return result;
+}
+
+}  // namespace
 
 ImagePool::ImagePool(Settings settings) : settings_(std::move(settings)) {}
 
@@ -42,7 +54,7 @@ Result<PoolUsage> ImagePool::usage(Kernel& kernel) const {
 Result<void> ImagePool::create(Kernel& kernel, const PoolVolume& volume) const {
   auto made = kernel.create_image(ImageSpec{.image = image(volume), .size = volume.size, .thick = settings_.thick});
   if (!made) {
-    return made.error().with_context("pool " + settings_.name + ": making " + path(volume));
+    return pool_error(made.error(), "pool " + settings_.name + ": making " + path(volume));
   }
   return success();
 }
@@ -50,7 +62,7 @@ Result<void> ImagePool::create(Kernel& kernel, const PoolVolume& volume) const {
 Result<void> ImagePool::remove(Kernel& kernel, const PoolVolume& volume) const {
   auto removed = kernel.remove_image(image(volume));
   if (!removed) {
-    return removed.error().with_context("pool " + settings_.name + ": removing " + path(volume));
+    return pool_error(removed.error(), "pool " + settings_.name + ": removing " + path(volume));
   }
   return success();
 }
@@ -58,8 +70,8 @@ Result<void> ImagePool::remove(Kernel& kernel, const PoolVolume& volume) const {
 Result<void> ImagePool::grow(Kernel& kernel, const PoolVolume& volume) const {
   auto grown = kernel.resize_image(ImageSpec{.image = image(volume), .size = volume.size, .thick = settings_.thick});
   if (!grown) {
-    return grown.error().with_context("pool " + settings_.name + ": growing " + path(volume) + " to " + std::to_string(volume.size) +
-                                      " bytes");
+    return pool_error(grown.error(),
+                      "pool " + settings_.name + ": growing " + path(volume) + " to " + std::to_string(volume.size) + " bytes");
   }
   return success();
 }
@@ -70,12 +82,12 @@ Result<Device> ImagePool::attach(Kernel& kernel, const PoolVolume& volume) const
     // A hole may have come since: a discard by a tool or by hand, a copy that skipped zeros.
     auto info = kernel.inspect_image(image(volume));
     if (!info) {
-      return info.error().with_context(what);
+      return pool_error(info.error(), what);
     }
     if (info.value() && info.value()->size >= volume.size) {
       auto filled = kernel.resize_image(ImageSpec{.image = image(volume), .size = info.value()->size, .thick = true});
       if (!filled) {
-        return filled.error().with_context(what);
+        return pool_error(filled.error(), what);
       }
     }
   }
@@ -105,7 +117,7 @@ Result<Device> ImagePool::attach(Kernel& kernel, const PoolVolume& volume) const
 Result<std::optional<Device>> ImagePool::find_attached(Kernel& kernel, const PoolVolume& volume) const {
   auto found = kernel.find_attached(image(volume));
   if (!found) {
-    return found.error().with_context("pool " + settings_.name + ": looking for the loop device of " + path(volume));
+    return pool_error(found.error(), "pool " + settings_.name + ": looking for the loop device of " + path(volume));
   }
   return found;
 }
@@ -119,7 +131,7 @@ Result<std::vector<PoolFinding>> ImagePool::examine(Kernel& kernel, const PoolVo
                                      .message = "pool " + settings_.name + ": " + info.error().message +
                                                 "; mount or put back its directory, then the volume is served again"}};
     }
-    return info.error().with_context("pool " + settings_.name + ": " + path(volume));
+    return pool_error(info.error(), "pool " + settings_.name + ": " + path(volume));
   }
   if (!info.value()) {
     return std::vector{PoolFinding{.data_loss = true,
