@@ -96,6 +96,22 @@ struct LeftBehind::Entry {
 Result<LeftBehind> LeftBehind::collect(const std::string& run_dir) {
   const std::string directory = marks_directory(run_dir);
   TRY(const std::vector<std::string> names, list(directory));
+  return collect_names(directory, names);
+}
+
+Result<LeftBehind> LeftBehind::collect_of(const std::string& run_dir, pid_t worker) {
+  const std::string directory = marks_directory(run_dir);
+  TRY(std::vector<std::string> names, list(directory));
+  std::erase_if(names, [prefix = std::to_string(worker) + "."](const std::string& name) { return !name.starts_with(prefix); });
+  return collect_names(directory, names);
+}
+
+void LeftBehind::merge(const LeftBehind& other) {
+  entries_.insert(entries_.end(), other.entries_.begin(), other.entries_.end());
+  std::erase_if(entries_, [](const auto& entry) { return entry->first_alive({}) == nullptr; });
+}
+
+Result<LeftBehind> LeftBehind::collect_names(const std::string& directory, const std::vector<std::string>& names) {
   struct Worker {
     std::string path;
     pid_t pid = 0;
@@ -131,10 +147,11 @@ Result<void> LeftBehind::check(std::string_view volume, std::chrono::millisecond
                                                             [&](const Entry::Alive& alive) { return alive.process.volume == volume; });
     if (!concerned) continue;
     if (const Process* process = entry->first_alive(until); process != nullptr) {
-      return make_error(ErrorCode::unavailable,
-                        "volume " + std::string{volume} + " is not touched: process " + std::to_string(process->pid) + " (" +
-                            process->command + ") of an earlier agent still hangs in it since " + clock_text(process->since) +
-                            " and can't be killed; its device does not answer (see dmesg). It is served again once that process is gone");
+      return make_error(
+          ErrorCode::unavailable,
+          "volume " + std::string{volume} + " is not touched: process " + std::to_string(process->pid) + " (" + process->command +
+              "), of an earlier agent or of a worker that died, is in it since " + clock_text(process->since) +
+              " and can't be killed: its device does not answer (see dmesg). The volume is served again once that process is gone");
     }
   }
   return success();

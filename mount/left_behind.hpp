@@ -13,10 +13,11 @@
 
 namespace ordinald::mount {
 
-/// Workers and tools of an earlier agent that were still there when this one started. They are killed; one in uninterruptible sleep
-/// lives on, and until it is gone nobody may touch its volume (rule 8). The others are served.
+/// Workers and tools that nobody waits for any more: those of an earlier agent that were still there when this one started, and the tools
+/// of workers that died. They are killed; one in uninterruptible sleep lives on, and until it is gone nobody may touch its volume (rule 8).
+/// The others are served.
 ///
-/// Threading: collect by one thread; all else from any. Errors: internal when the directory can't be read.
+/// Threading: a value; copies share the processes, and may be used by several threads. Errors: internal when the directory can't be read.
 class LeftBehind {
  public:
   struct Process {
@@ -31,6 +32,11 @@ class LeftBehind {
   /// Reads the marks beneath the run directory and sends SIGKILL to whoever wrote them; does not wait. Call it only while holding the
   /// lock on the run directory: another agent's living workers are killed as well. No directory is nothing left.
   static Result<LeftBehind> collect(const std::string& run_dir);
+  /// The same for one worker of ours, which has died: its tool may not have.
+  static Result<LeftBehind> collect_of(const std::string& run_dir, pid_t worker);
+
+  /// Adds the other's, and forgets who is gone.
+  void merge(const LeftBehind& other);
 
   /// Success once nothing that was left works on the volume any more; waits up to `patience` for that (0.1 ms is usual after a kill).
   /// unavailable: it is still there; says which process, and since when.
@@ -41,6 +47,8 @@ class LeftBehind {
 
  private:
   struct Entry;
+  static Result<LeftBehind> collect_names(const std::string& directory, const std::vector<std::string>& names);
+
   std::vector<std::shared_ptr<Entry>> entries_;
 };
 

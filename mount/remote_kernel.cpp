@@ -59,20 +59,20 @@ Result<std::string> RemoteKernel::ask(const std::string& request, std::chrono::m
   auto worker = std::move(worker_);
   const std::string context = what() + " for volume " + volume_;
   const std::string where = "worker process " + std::to_string(worker->pid);
+  Hang hang{.volume = volume_, .what = what(), .pid = worker->pid, .since = since};
+  // A request that isn't whole was never begun: the worker ends when the rest does not come.
+  if (sent) pool_.leave(std::move(worker), std::move(hang));
   if (status == Channel::Status::closed) {
     return make_error(ErrorCode::internal,
                       context + ": " + where +
                           " died before it answered (the kernel's log says whether it was out of memory): it may have been "
                           "done or not, repeat the call");
   }
-  const std::string took = std::to_string(std::chrono::duration_cast<std::chrono::seconds>(system_clock::now() - since).count());
-  const Hang hang{.volume = volume_, .what = what(), .pid = worker->pid, .since = since};
-  // A request that isn't whole was never begun: the worker ends when the rest does not come.
-  if (sent) pool_.leave(std::move(worker), hang);
   if (status == Channel::Status::stopped) {
     return make_error(ErrorCode::unavailable,
                       context + " is given up because the agent is ending; it may have been done or not, repeat the call");
   }
+  const std::string took = std::to_string(std::chrono::duration_cast<std::chrono::seconds>(system_clock::now() - since).count());
   return make_error(ErrorCode::unavailable,
                     context + " has had no answer since " + clock_text(since) + " (" + took + " s), in " + where +
                         ": the device, or what lies below it, hangs (see dmesg). The volume is served again once it "

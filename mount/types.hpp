@@ -96,7 +96,7 @@ struct Probe {
   std::vector<Signature> signatures{};
   bool blank = false;                 ///< no signature, every read succeeded, and the proof asked for holds
   std::string not_blank_reason{};     ///< for a person, where `blank` is false
-  std::uint64_t filesystem_size = 0;  ///< of ext4, xfs or btrfs, by its superblock; 0 otherwise
+  std::uint64_t filesystem_size = 0;  ///< of ext4, xfs or btrfs, by its superblock (a tail too short for it to use counted in); 0 otherwise
   void fields(auto& f) { f(busy, signatures, blank, not_blank_reason, filesystem_size); }
 };
 

@@ -25,10 +25,10 @@ Error still_hangs(const Hang& hang) {
 }  // namespace
 
 WorkerPool::WorkerPool(Zygote zygote, LeftBehind left_behind, Options options)
-    : left_behind_(std::move(left_behind)),
-      options_(options),
+    : options_(options),
       stopped_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      zygote_(std::move(zygote)) {}
+      zygote_(std::move(zygote)),
+      left_behind_(std::move(left_behind)) {}
 
 WorkerPool::~WorkerPool() {
   // Idle ones remove their marks and end at once; they are given a moment, because the zygote takes down what is left.
@@ -48,10 +48,15 @@ Result<std::unique_ptr<Kernel>> WorkerPool::for_volume(std::string_view volume_i
 
 Result<std::unique_ptr<WorkerPool::Worker>> WorkerPool::lease(const std::string& volume) {
   if (stopping_) return make_error(ErrorCode::unavailable, "the agent is ending");
-  TRYV(left_behind_.check(volume));
+  LeftBehind left_behind;
   {
     const std::lock_guard lock{mutex_};
     TRYV(look_at_hung(&volume));
+    left_behind = left_behind_;
+  }
+  TRYV(left_behind.check(volume));  // may have to wait a moment
+  {
+    const std::lock_guard lock{mutex_};
     while (!idle_.empty() && zygote_.alive()) {  // without the zygote they are about to end
       auto worker = std::move(idle_.back());
       idle_.pop_back();
@@ -86,9 +91,18 @@ Result<void> WorkerPool::look_at_hung(const std::string* volume) {
         if (idle_.size() < options_.idle_workers) idle_.push_back(std::move(hung->worker));
         hung = hung_.erase(hung);
         break;
-      case Channel::Status::closed:
-        hung = hung_.erase(hung);
+      case Channel::Status::closed: {  // it died; a tool that it ran may live on
+        const auto left = LeftBehind::collect_of(zygote_.run_dir(), hung->worker->pid);
+        if (left) {
+          left_behind_.merge(left.value());
+          hung = hung_.erase(hung);
+        } else if (volume != nullptr) {
+          return left.error();
+        } else {
+          ++hung;
+        }
         break;
+      }
       default:
         if (volume != nullptr) return still_hangs(hung->hang);
         ++hung;
@@ -103,10 +117,9 @@ std::vector<Hang> WorkerPool::hangs() {
     const std::lock_guard lock{mutex_};
     (void)look_at_hung(nullptr);  // without a volume it refuses nothing
     for (const Hung& hung : hung_) found.push_back(hung.hang);
-  }
-  for (const LeftBehind::Process& process : left_behind_.alive()) {
-    found.push_back(
-        {.volume = process.volume, .what = process.command + " of an earlier agent", .pid = process.pid, .since = process.since});
+    for (const LeftBehind::Process& process : left_behind_.alive()) {
+      found.push_back({.volume = process.volume, .what = process.command + ", left behind,", .pid = process.pid, .since = process.since});
+    }
   }
   return found;
 }

@@ -34,7 +34,7 @@ struct Hang {
 ///      │ answered meanwhile   ▼
 ///      └─────────────────── hung: keeps its volume from being touched; looked at again by the next lease of that volume
 ///
-/// A worker that dies at any point is forgotten; the next lease makes another.
+/// A worker that dies is replaced by the next lease; of its volume only once the tool that it may have run is gone.
 ///
 /// Threading: thread safe; the kernels it gives out are one thread's each and must not outlive it.
 /// Errors: unavailable: the volume's last verb still hangs, something of an earlier agent does, or the zygote is gone.
@@ -75,7 +75,6 @@ class WorkerPool : public KernelSource {
   /// Takes back who has answered meanwhile and forgets who has died; the lock is held. An error: one still hangs in this volume.
   Result<void> look_at_hung(const std::string* volume);
 
-  LeftBehind left_behind_;
   const Options options_;
   std::atomic<bool> stopping_ = false;
   const UniqueFd stopped_;  ///< an eventfd that stop() makes readable, for those who wait already
@@ -83,7 +82,8 @@ class WorkerPool : public KernelSource {
   Zygote zygote_;
   std::mutex zygote_mutex_;  ///< for make_worker
 
-  std::mutex mutex_;
+  std::mutex mutex_;  ///< for all below
+  LeftBehind left_behind_;
   std::vector<std::unique_ptr<Worker>> idle_;
   std::vector<Hung> hung_;
 };

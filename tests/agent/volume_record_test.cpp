@@ -81,7 +81,8 @@ TEST_CASE("volume ids are safe file names and never the same twice") {
     CHECK_FALSE(is_volume_id(bad));
   }
   CHECK_FALSE(is_volume_id(std::string(129, 'a')));
-  for (const std::string name : {"data-db-0", "set[0]", "../../etc/passwd", "über", "...", std::string(128, 'x').c_str()}) {
+  const std::vector<std::string> names{"data-db-0", "set[0]", "../../etc/passwd", "über", "...", std::string(128, 'x')};
+  for (const std::string& name : names) {
     const std::string id = make_volume_id(name);
     CHECK(is_volume_id(id));
     CHECK(id != make_volume_id(name));

@@ -383,7 +383,7 @@ TEST_CASE("worker: 64 volumes hang in the kernel and the others don't notice", "
     REQUIRE_FALSE(refused.has_value());
     CHECK(refused.error().code == ErrorCode::unavailable);
     INFO(refused.error().message);
-    CHECK(refused.error().message.find("ordinald-worker) of an earlier agent") != std::string::npos);
+    CHECK(refused.error().message.find("(ordinald-worker), of an earlier agent") != std::string::npos);
     frozen.thaw();
     CHECK(kernel_of(*pool, "hung-3")->inspect_path("pid").has_value());
     CHECK(soon([&] { return pool->hangs().empty(); }));
@@ -570,6 +570,59 @@ TEST_CASE("left behind: what can't be killed keeps its volume and no other", "[w
   thaws.join();
   CHECK(left.value().alive().empty());
   CHECK(marks(run.path()).empty());
+}
+
+TEST_CASE("left behind: a tool that outlives its worker keeps the volume", "[worker][root]") {
+  const TempDir run{"worker"};
+  SECTION("where SIGKILL ends it, the next call finds it gone") {
+    const auto pool = make_pool(run.path());
+    const auto mark = [&] {
+      const auto names = marks(run.path());
+      return names.empty() ? Mark{} : parse_mark(testing::read_file(run.path() / "workers" / names[0])).value_or(Mark{});
+    };
+    std::thread call([&] {
+      const auto kernel = kernel_of(*pool, "v");
+      const auto died = kernel->run_tool({.argv = {"/bin/sleep", "1000"}, .device = {}, .deadline = 1000s});
+      CHECK(died.error().code == ErrorCode::internal);
+    });
+    CHECK(soon([&] { return mark().tool_pid != 0; }));
+    const UniqueFd tool = open_pidfd(mark().tool_pid);
+    const pid_t worker = std::stoi(marks(run.path())[0]);
+    CHECK_FALSE(wait_gone(tool, {}));
+    ::kill(worker, SIGKILL);
+    call.join();
+    CHECK(pool->for_volume("v").has_value());
+    CHECK(wait_gone(tool, {}));
+    CHECK(pool->hangs().empty());
+    for (const std::string& name : marks(run.path())) CHECK_FALSE(name.starts_with(std::to_string(worker) + "."));
+  }
+  SECTION("where it doesn't, the volume waits") {
+    fs::create_directories(run.path() / "workers");
+    Freezable frozen{run.path()};
+    const pid_t tool = ::fork();
+    if (tool == 0) {
+      ::setsid();
+      ::close(::open(frozen.file().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+      ::_exit(0);
+    }
+    CHECK(soon([&] { return testing::read_file("/proc/" + std::to_string(tool) + "/stat").find(") D ") != std::string::npos; }));
+    const auto mark = "v\t" + std::to_string(tool) + " " + std::to_string(start_time_of(tool).value()) + " mkfs.btrfs\n";
+    testing::write_file(run.path() / "workers" / "77.1", mark);
+    testing::write_file(run.path() / "workers" / "777.1", mark);
+    LeftBehind left;
+    const auto found = LeftBehind::collect_of(run.path(), 77);
+    REQUIRE(found.has_value());
+    left.merge(found.value());
+    REQUIRE(left.alive().size() == 1);
+    CHECK(left.alive()[0].pid == tool);
+    CHECK(left.check("v", 10ms).error().code == ErrorCode::unavailable);
+    CHECK(left.check("w").has_value());
+    frozen.thaw();
+    CHECK(left.check("v", 10s).has_value());
+    left.merge({});
+    CHECK(marks(run.path()) == std::vector<std::string>{"777.1"});
+    ::waitpid(tool, nullptr, 0);
+  }
 }
 
 TEST_CASE("mark: what is written is read", "[worker]") {

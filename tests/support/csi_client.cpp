@@ -14,7 +14,7 @@ std::shared_ptr<grpc::Channel> connect(const std::string& endpoint) {
   grpc::ChannelArguments arguments;
   // Each client has a connection of its own, and finds a restarted agent at once.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20000);  // how long one attempt may take
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
   // The name that a host header takes from a unix socket would hold slashes, which some servers refuse.
