@@ -1,5 +1,8 @@
 #include "agent/stager.hpp"
 
+#include <algorithm>
+#include <array>
+
 #include "agent/access_rules.hpp"
 #include "agent/clock_text.hpp"
 #include "agent/content_guard.hpp"
@@ -29,6 +32,14 @@ Result<void> check_request(const VolumeRecord& record, const mount::Pool& pool, 
   }
   if (record.content != Content::formatted && record.content != Content::raw && stage.read_only) {
     return refuse("it is blank, and asked for reading only: write to it first");
+  }
+  for (std::size_t i = 0; i < flags.options.size(); ++i) {
+    static constexpr std::array others{"device", "journal_dev", "journal_path", "logdev", "rtdev", "source"};
+    const std::string key = flags.options[i].substr(0, flags.options[i].find('='));
+    if (std::ranges::find(others, key) != others.end()) {
+      // A volume is one device, whose identity is proven; nothing is known of any other.
+      return refuse("mount_flags[" + std::to_string(flags.places[i]) + "] names another device, which is no part of the volume");
+    }
   }
   if (pool.thick() && mount::has_option(flags, "discard")) {
     return refuse("a mount flag asks for discard, which would make this thick volume thin");

@@ -71,12 +71,19 @@ class Writer {
     (put(members), ...);
   }
 
-  [[nodiscard]] const std::string& bytes() const { return bytes_; }
   std::string take() { return std::move(bytes_); }
 
  private:
   std::string bytes_;
 };
+
+/// The values, one after the other.
+template <class... T>
+std::string pack(const T&... values) {
+  Writer writer;
+  writer(values...);
+  return writer.take();
+}
 
 /// Takes values back out, in the same order. After a failure every further value stays as it was.
 class Reader {

@@ -84,9 +84,7 @@ auto RemoteKernel::call_within(std::chrono::milliseconds deadline, const Args&..
   constexpr auto index = verb_index<Function>;
   using V = VerbAt<index>;
   using Value = typename VerbSignature<V>::Value;
-  archive::Writer request;
-  request(index, volume_, arguments...);
-  const auto reply = ask(request.bytes(), deadline, [&] { return describe(V::name, arguments...); });
+  const auto reply = ask(archive::pack(index, volume_, arguments...), deadline, [&] { return describe(V::name, arguments...); });
   if (!reply) return Result<Value>{reply.error()};
   return archive::Reader{reply.value()}.template get_result<Value>();
 }

@@ -101,9 +101,8 @@ Result<ToolNamespace> ToolNamespace::make() {
   if (pid < 0) return failed("fork");
   if (pid == 0) {
     const auto built = build();
-    archive::Writer answer;
-    answer.put(built ? Result<void>{success()} : Result<void>{built.error()});
-    send_with_fd(theirs.get(), answer.bytes(), built ? built.value().get() : -1);
+    const Result<void> answer = built ? Result<void>{success()} : Result<void>{built.error()};
+    send_with_fd(theirs.get(), archive::pack(answer), built ? built.value().get() : -1);
     ::_exit(0);
   }
   theirs.reset();

@@ -17,14 +17,7 @@ namespace {
 
 using Handler = std::string (*)(Kernel&, archive::Reader&);
 
-template <class T>
-std::string answer(const Result<T>& result) {
-  archive::Writer writer;
-  writer.put(result);
-  return writer.take();
-}
-
-std::string refuse(const Error& error) { return answer(Result<void>{error}); }
+std::string refuse(const Error& error) { return archive::pack(Result<void>{error}); }
 
 Error bug(std::string_view verb, std::string_view what) {
   return make_error(ErrorCode::internal, "bug: " + std::string{verb} + ": " + std::string{what});
@@ -37,7 +30,7 @@ std::string handle(Kernel& kernel, archive::Reader& request) {
   std::apply([&](auto&... members) { request(members...); }, arguments);
   if (!request.done()) return refuse(bug(V::name, "its arguments can't be read"));
   try {
-    return answer(std::apply([&](const auto&... members) { return (kernel.*V::function)(members...); }, arguments));
+    return archive::pack(std::apply([&](const auto&... members) { return (kernel.*V::function)(members...); }, arguments));
   } catch (const std::exception& exception) {
     return refuse(bug(V::name, exception.what()));
   } catch (...) {

@@ -123,9 +123,8 @@ struct ZygoteProcess {
       if (waits[0].revents == 0) continue;
       if (!receive_with_fd(control.get())) return;  // the daemon has ended; with us go the workers
       UniqueFd daemon_end;
-      archive::Writer answer;
-      answer.put(fork_worker(daemon_end));
-      if (!send_with_fd(control.get(), answer.bytes(), daemon_end.get())) return;
+      const Forked forked = fork_worker(daemon_end);
+      if (!send_with_fd(control.get(), archive::pack(forked), daemon_end.get())) return;
     }
   }
 };

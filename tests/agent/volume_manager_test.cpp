@@ -441,6 +441,21 @@ TEST_CASE("a delete that was interrupted is finished by itself") {
   CHECK(rig.node.with([](FakeState& state) { return state.images.empty(); }));
 }
 
+TEST_CASE("a mount flag that names another device is refused, and its value stays unsaid") {
+  Rig rig;
+  REQUIRE(rig.create());
+  for (const std::string flag :
+       {"device=/dev/sdx", "journal_path=/dev/sdx", "logdev=/dev/sdx", "rtdev=/dev/sdx", "noatime,source=/dev/sdx"}) {
+    CAPTURE(flag);
+    csi::Capability capability = rig.capability();
+    capability.mount_flags = {flag};
+    const auto staged = rig.manager->stage({}, {.volume_id = rig.id, .staging_path = "/stage", .capability = capability});
+    refused(staged, ErrorCode::failed_precondition, "names another device");
+    CHECK_THAT(staged.error().message, !Catch::Contains("/dev/sdx"));
+  }
+  CHECK(rig.node.passed("attach") == 0);
+}
+
 TEST_CASE("a pool that can't promise more refuses, and a create that fails leaves nothing") {
   Rig rig;
   // 100 GiB less a tenth.

@@ -91,6 +91,14 @@ TEST_CASE("daemon: SIGTERM ends it with status 0, and mounts stay", "[daemon][ro
   CHECK(try_write(volume.target / "file") == 0);
 }
 
+TEST_CASE("daemon: SIGTERM does not wait for a client that is only connected", "[daemon][root]") {
+  Rig rig;
+  REQUIRE(outcome(rig.call(v1::ProbeRequest())) == OK);
+  const Ending ending = rig.agent().stop(std::chrono::seconds(4));
+  CHECK(ending.exited);
+  CHECK(ending.status == 0);
+}
+
 TEST_CASE("daemon: SIGTERM waits for a running call", "[daemon][root]") {
   Rig rig;
   const std::string id = rig.create("v", ext4);

@@ -42,16 +42,9 @@ Everything sample() {
   return all;
 }
 
-template <class T>
-std::string written(const T& value) {
-  archive::Writer writer;
-  writer.put(value);
-  return writer.take();
-}
-
 TEST_CASE("archive: a struct comes back as it was", "[archive]") {
   const Everything all = sample();
-  const std::string bytes = written(all);
+  const std::string bytes = archive::pack(all);
   archive::Reader reader{bytes};
   Everything back;
   back.none = 5;  // must be emptied
@@ -74,7 +67,7 @@ TEST_CASE("archive: a struct comes back as it was", "[archive]") {
 TEST_CASE("archive: cut short at any byte it fails, and nothing worse", "[archive]") {
   Everything all = sample();
   all.words.back().resize(3);
-  const std::string bytes = written(all);
+  const std::string bytes = archive::pack(all);
   for (std::size_t size = 0; size < bytes.size(); ++size) {
     const std::string cut = bytes.substr(0, size);  // a copy of its own, for the sanitizer to see its end
     archive::Reader reader{cut};
@@ -96,7 +89,7 @@ TEST_CASE("archive: cut short at any byte it fails, and nothing worse", "[archiv
 TEST_CASE("archive: any byte changed is read without harm", "[archive]") {
   Everything all = sample();
   all.words.back().resize(3);
-  const std::string bytes = written(all);
+  const std::string bytes = archive::pack(all);
   for (std::size_t at = 0; at < bytes.size(); ++at) {
     for (const char other : {'\0', '\1', '\x7f', '\xff'}) {
       std::string changed = bytes;
@@ -110,7 +103,7 @@ TEST_CASE("archive: any byte changed is read without harm", "[archive]") {
 }
 
 TEST_CASE("archive: a length that lies allocates nothing", "[archive]") {
-  const std::string lie = written(std::uint32_t{0xffffffff}) + "abc";
+  const std::string lie = archive::pack(std::uint32_t{0xffffffff}) + "abc";
   std::vector<MountEntry> entries;
   archive::Reader first{lie};
   first.get(entries);
@@ -125,7 +118,7 @@ TEST_CASE("archive: a length that lies allocates nothing", "[archive]") {
 TEST_CASE("archive: results and errors", "[archive]") {
   const auto there_and_back = [](const auto& result) {
     using T = typename std::decay_t<decltype(result)>::value_type;
-    const std::string bytes = written(result);
+    const std::string bytes = archive::pack(result);
     for (std::size_t size = 0; size < bytes.size(); ++size) {
       const std::string cut = bytes.substr(0, size);
       const auto broken = archive::Reader{cut}.get_result<T>();

@@ -322,11 +322,19 @@ void bare(std::vector<std::string> argv) {
   ::waitpid(pid, nullptr, 0);
 }
 
+struct DetachLoop {
+  const Device& device;
+  ~DetachLoop() { ::ioctl(UniqueFd{::open(device.path.c_str(), O_RDONLY | O_CLOEXEC)}.get(), LOOP_CLR_FD, 0); }
+};
+
 TEST_CASE("command: what it costs above a bare posix_spawn", "[command][root][!benchmark]") {
   const TempDir directory{"tools"};
   // In memory: no other work on the machine's disk is measured.
-  REQUIRE(::mount("ordinald", directory.path().c_str(), "tmpfs", 0, nullptr) == 0);
-  const Device device = loop_on(directory.path() / "image", 1 << 30);
+  const auto memory = directory.path() / "memory";
+  std::filesystem::create_directory(memory);
+  REQUIRE(::mount("ordinald", memory.c_str(), "tmpfs", 0, nullptr) == 0);
+  const Device device = loop_on(memory / "image", 1 << 30);
+  const DetachLoop detach{device};  // before the tmpfs goes: TempDir couldn't find it any more
   REQUIRE(run({"/usr/sbin/mkfs.ext4", "-q", device.path}, device).value().exit_status == 0);
   const std::vector<std::string> argv = {"/usr/sbin/e2fsck", "-p", device.path};
   const auto compare = [&](const char* when) {

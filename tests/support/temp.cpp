@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <fstream>
-#include <iterator>
 #include <stdexcept>
 #include <system_error>
 #include <vector>
@@ -56,8 +55,12 @@ void release_everything_beneath(const std::filesystem::path& directory) {
 
 std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) throw std::runtime_error("can't read " + path.string());
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::string content;
+  std::vector<char> part(std::size_t{1} << 20);  // images are read too
+  while (file.read(part.data(), static_cast<std::streamsize>(part.size())) || file.gcount() > 0)
+    content.append(part.data(), static_cast<std::size_t>(file.gcount()));
+  if (!file.eof()) throw std::runtime_error("can't read " + path.string());
+  return content;
 }
 
 void write_file(const std::filesystem::path& path, std::string_view content) {
