@@ -136,6 +136,12 @@ class Bench {
       : volumes_(volumes), many_(many), temp_("bench"), agent_(ORDINALD_PROGRAM, temp_.path() / "agent", settings()) {
     std::filesystem::create_directories(temp_.path() / "floor");
     std::filesystem::create_directories(temp_.path() / "paths");
+    // As on a node: /run is a tmpfs.
+    const std::filesystem::path run = temp_.path() / "agent" / "run";
+    std::filesystem::create_directories(run);
+    if (::mount("tmpfs", run.c_str(), "tmpfs", 0, "mode=0700") != 0) {
+      throw std::runtime_error("mounting a tmpfs at " + run.string());
+    }
   }
 
   int run() {
