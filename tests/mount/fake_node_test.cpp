@@ -33,7 +33,7 @@ mount::ImageRef image_of(const std::string& volume_id) {
 void add_pool(FakeNode& node) {
   node.with([](FakeState& state) {
     state.add_pool("/pool", 1024 * mib);
-    state.add_directory("/run/work");
+    state.add_directory("/run/held");
   });
 }
 
@@ -98,10 +98,10 @@ TEST_CASE("fake node: a process that dies in the middle of mkfs leaves it half-m
   const mount::Probe found = value(next->probe({.device = device, .proof = mount::BlankProof::none, .image = {}}));
   REQUIRE(found.signatures.size() == 1);
   CHECK(found.signatures[0].uuid == uuid_a);
-  refused(next->mount_filesystem(contract::mount_request(device, "ext4", uuid_a, "/run/work/v")), ErrorCode::failed_precondition);
+  refused(next->mount_filesystem(contract::mount_request(device, "ext4", uuid_a, "/run/held/v")), ErrorCode::failed_precondition);
   value(next->erase(device, false));
   CHECK(value(next->run_tool(mkfs(device))).exit_status == 0);
-  value(next->mount_filesystem(contract::mount_request(device, "ext4", uuid_a, "/run/work/v")));
+  value(next->mount_filesystem(contract::mount_request(device, "ext4", uuid_a, "/run/held/v")));
 }
 
 TEST_CASE("fake node: a process that dies before it answers has acted", "[fake]") {
@@ -121,17 +121,17 @@ TEST_CASE("fake node: of a power loss, images and their data survive", "[fake]")
   const auto kernel = value(node.for_volume("v"));
   const Device device = make_volume(*kernel, "v");
   value(kernel->run_tool(mkfs(device)));
-  value(kernel->mount_filesystem(contract::mount_request(device, "ext4", uuid_a, "/run/work/v")));
-  node.with([](FakeState& state) { CHECK(state.write_file("/run/work/v/data", "text") == 0); });
+  value(kernel->mount_filesystem(contract::mount_request(device, "ext4", uuid_a, "/run/held/v")));
+  node.with([](FakeState& state) { CHECK(state.write_file("/run/held/v/data", "text") == 0); });
   node.power_loss();
 
   CHECK_FALSE(value(kernel->find_attached(image_of("v"))));
-  CHECK(value(kernel->inspect_path("/run/work")).kind == mount::FileKind::none);
+  CHECK(value(kernel->inspect_path("/run/held")).kind == mount::FileKind::none);
   CHECK(value(kernel->inspect_image(image_of("v")))->device != device.backing_device);
   const Device again = value(kernel->attach(image_of("v"), block_size));
-  node.with([](FakeState& state) { state.add_directory("/run/work"); });
-  value(kernel->mount_filesystem(contract::mount_request(again, "ext4", uuid_a, "/run/work/v")));
-  node.with([](FakeState& state) { CHECK(state.read_file("/run/work/v/data") == "text"); });
+  node.with([](FakeState& state) { state.add_directory("/run/held"); });
+  value(kernel->mount_filesystem(contract::mount_request(again, "ext4", uuid_a, "/run/held/v")));
+  node.with([](FakeState& state) { CHECK(state.read_file("/run/held/v/data") == "text"); });
 }
 
 TEST_CASE("fake node: a programmed outcome stands for the program", "[fake]") {
