@@ -41,7 +41,7 @@ struct Hang {
 class WorkerPool : public KernelSource {
  public:
   struct Options {
-    std::size_t idle_workers = 2;                     ///< how many to keep at hand; each costs memory
+    std::size_t idle_workers = 4;                     ///< how many to keep at hand; each costs memory
     std::chrono::milliseconds verb_deadline{60'000};  ///< for an answer; run_tool: the request's own and 10 s more
   };
 
