@@ -3,7 +3,7 @@
 #include <cerrno>
 #include <thread>
 
-#include "tests/conformance/rig.hpp"
+#include "tests/support/rig.hpp"
 
 namespace ordinald::testing {
 namespace {

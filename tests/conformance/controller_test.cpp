@@ -5,7 +5,7 @@
 #include <thread>
 #include <utility>
 
-#include "tests/conformance/rig.hpp"
+#include "tests/support/rig.hpp"
 
 namespace ordinald::testing {
 namespace {

@@ -10,7 +10,7 @@
 #include <iterator>
 #include <thread>
 
-#include "tests/conformance/rig.hpp"
+#include "tests/support/rig.hpp"
 
 namespace ordinald::testing {
 namespace {

@@ -1,5 +1,5 @@
 // "Node" and "Controller": expansion.
-#include "tests/conformance/rig.hpp"
+#include "tests/support/rig.hpp"
 
 namespace ordinald::testing {
 namespace {

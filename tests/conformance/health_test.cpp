@@ -4,7 +4,7 @@
 #include <set>
 #include <utility>
 
-#include "tests/conformance/rig.hpp"
+#include "tests/support/rig.hpp"
 
 namespace ordinald::testing {
 namespace {

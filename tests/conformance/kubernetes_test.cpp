@@ -1,7 +1,7 @@
 // "What Kubernetes really sends".
 #include <thread>
 
-#include "tests/conformance/rig.hpp"
+#include "tests/support/rig.hpp"
 
 namespace ordinald::testing {
 namespace {

@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <exception>
 
-#include "tests/conformance/rig.hpp"
 #include "tests/support/mount_namespace.hpp"
+#include "tests/support/rig.hpp"
 
 /// The conformance suite: a test for each sentence of the interface's rules, over the real socket, on real devices. Needs root.
 int main(int argc, char** argv) {

@@ -1,7 +1,7 @@
 // "What Nomad really sends".
 #include <cerrno>
 
-#include "tests/conformance/rig.hpp"
+#include "tests/support/rig.hpp"
 
 namespace ordinald::testing {
 

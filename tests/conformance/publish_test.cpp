@@ -5,7 +5,7 @@
 
 #include <cerrno>
 
-#include "tests/conformance/rig.hpp"
+#include "tests/support/rig.hpp"
 
 namespace ordinald::testing {
 namespace {

@@ -2,7 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "tests/conformance/rig.hpp"
+#include "tests/support/rig.hpp"
 
 namespace ordinald::testing {
 namespace {

@@ -1,7 +1,7 @@
 // "Node": GetVolumeStats.
 #include <set>
 
-#include "tests/conformance/rig.hpp"
+#include "tests/support/rig.hpp"
 
 namespace ordinald::testing {
 namespace {

@@ -14,7 +14,7 @@
 #include "tests/support/mount_namespace.hpp"
 #include "tests/support/temp.hpp"
 
-/// What every conformance test stands on: an agent of its own with its directories, requests ready to be varied, and a way to look at
+/// What a test of the whole agent stands on: an agent of its own with its directories, requests ready to be varied, and a way to look at
 /// answers. The whole program is in a private mount namespace; each rig cleans up behind itself whatever happens.
 namespace ordinald::testing {
 

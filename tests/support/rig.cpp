@@ -1,4 +1,4 @@
-#include "tests/conformance/rig.hpp"
+#include "tests/support/rig.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -91,7 +91,7 @@ int run_tool(const std::vector<std::string>& words) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-Rig::Rig(const Settings& settings, bool start) : temp_("conformance"), agent_(ORDINALD_PROGRAM, temp_.path(), nlohmann::json(settings)) {
+Rig::Rig(const Settings& settings, bool start) : temp_("rig"), agent_(ORDINALD_PROGRAM, temp_.path(), nlohmann::json(settings)) {
   if (start) agent_.start();
 }
 
