@@ -7,11 +7,13 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "mount/crash_point.hpp"
 #include "mount/unique_fd.hpp"
 
 namespace ordinald::agent {
 namespace {
 
+using mount::acted;
 using mount::errno_error;
 using mount::ErrorCode;
 using mount::UniqueFd;
@@ -35,6 +37,7 @@ Result<void> sync_directory(const std::string& directory) {
   if (!fd || ::fsync(fd.get()) != 0) {
     return errno_error(errno, "fsync of the directory " + directory);
   }
+  acted("fsync of the directory", directory);
   return mount::success();
 }
 
@@ -47,6 +50,7 @@ Result<void> write_file(const std::string& directory, const std::string& name, s
   if (!fd) {
     return errno_error(errno, "making " + temporary);
   }
+  acted("making", temporary);
   const auto give_up = [&](mount::Error error) -> Result<void> {
     ::unlink(temporary.c_str());
     return error;
@@ -54,12 +58,17 @@ Result<void> write_file(const std::string& directory, const std::string& name, s
   if (auto written = write_all(fd.get(), text, temporary); !written) {
     return give_up(written.error());
   }
-  if (durability == Durability::power_loss && ::fsync(fd.get()) != 0) {
-    return give_up(errno_error(errno, "fsync of " + temporary));
+  acted("writing", temporary);
+  if (durability == Durability::power_loss) {
+    if (::fsync(fd.get()) != 0) {
+      return give_up(errno_error(errno, "fsync of " + temporary));
+    }
+    acted("fsync", temporary);
   }
   if (::rename(temporary.c_str(), path.c_str()) != 0) {
     return give_up(errno_error(errno, "renaming " + temporary + " to " + path));
   }
+  acted("renaming to", path);
   if (durability == Durability::power_loss) {
     return sync_directory(directory);
   }
@@ -71,6 +80,7 @@ Result<void> remove_file(const std::string& directory, const std::string& name, 
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
     return errno_error(errno, "removing " + path);
   }
+  acted("removing", path);
   if (durability == Durability::power_loss) {
     return sync_directory(directory);
   }
