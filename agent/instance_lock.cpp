@@ -7,10 +7,10 @@
 
 #include <array>
 #include <cerrno>
-#include <filesystem>
 #include <string_view>
-#include <system_error>
 #include <utility>
+
+#include "mount/files.hpp"
 
 namespace ordinald::agent {
 namespace {
@@ -19,7 +19,6 @@ using mount::errno_error;
 using mount::ErrorCode;
 using mount::make_error;
 using mount::Result;
-using mount::success;
 
 std::string holder(int file) {
   std::array<char, 24> text{};
@@ -31,17 +30,7 @@ std::string holder(int file) {
 
 }  // namespace
 
-Result<void> make_private_directory(const std::string& directory) {
-  std::error_code error;
-  std::filesystem::create_directories(std::filesystem::path{directory}.parent_path(), error);
-  if (error) {
-    return errno_error(error.value(), "can't make the directories above " + directory);
-  }
-  if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
-    return errno_error(errno, "can't make the directory " + directory);
-  }
-  return success();
-}
+Result<void> make_private_directory(const std::string& directory) { return mount::make_directories(directory, 0700); }
 
 Result<InstanceLock> InstanceLock::acquire(const std::string& directory) {
   TRYV(make_private_directory(directory));

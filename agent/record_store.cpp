@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "agent/durable_file.hpp"
+#include "mount/files.hpp"
 
 namespace ordinald::agent {
 namespace {
@@ -17,13 +18,13 @@ std::string stem(const std::string& file, std::string_view ending) { return file
 
 Result<std::unique_ptr<RecordStore>> RecordStore::open(const std::string& state_dir) {
   std::unique_ptr<RecordStore> store{new RecordStore{state_dir + "/volumes"}};
-  std::error_code error;
-  std::filesystem::create_directories(store->directory_, error);
-  if (!error) {
-    std::filesystem::permissions(store->directory_, std::filesystem::perms::owner_all, error);
+  if (auto made = mount::make_directories(store->directory_, 0700); !made) {
+    return made.error().with_context("the directory of the volumes' records");
   }
+  std::error_code error;
+  std::filesystem::permissions(store->directory_, std::filesystem::perms::owner_all, error);
   if (error) {
-    return mount::errno_error(error.value(), "making the directory of the volumes' records, " + store->directory_);
+    return mount::errno_error(error.value(), "making the directory of the volumes' records the agent's only, " + store->directory_);
   }
   TRYV(store->load());
   return store;

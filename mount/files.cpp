@@ -2,11 +2,15 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+
+#include "mount/crash_point.hpp"
 
 namespace ordinald::mount {
 
@@ -20,6 +24,27 @@ Result<UniqueFd> open_directory(const std::string& path) {
     return errno_error(error, "opening the directory " + path);
   }
   return fd;
+}
+
+Result<void> make_directories(const std::string& path, unsigned mode) {
+  const std::filesystem::path directory = std::filesystem::path{path}.lexically_normal();
+  const std::string parent = directory.has_filename() ? directory.parent_path() : directory.parent_path().parent_path();
+  int made = ::mkdir(path.c_str(), mode);
+  if (made != 0 && errno == ENOENT && parent != path) {
+    TRYV(make_directories(parent));
+    made = ::mkdir(path.c_str(), mode);
+  }
+  if (made != 0 && errno != EEXIST) {
+    return errno_error(errno, "making the directory " + path);
+  }
+  acted("making the directory", path);
+  // Also of one that was there: whoever made it may have died before this.
+  TRY(const auto above, open_directory(parent));
+  if (::fsync(above.get()) != 0) {
+    return errno_error(errno, "fsync of the directory " + parent);
+  }
+  acted("fsync of the directory", parent);
+  return success();
 }
 
 Result<UniqueFd> open_beneath(int directory, const std::string& name, int flags) {

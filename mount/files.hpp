@@ -24,6 +24,10 @@ using DirectoryStream = std::unique_ptr<DIR, CloseDirectory>;
 /// A directory, opened for reading. not_found: it is missing, or no directory.
 Result<UniqueFd> open_directory(const std::string& path);
 
+/// Makes the directory, with that mode, and what is missing above it (0755), each durable: a power loss takes none of them away again
+/// with what was put there since. One that is there is left as it is.
+Result<void> make_directories(const std::string& path, unsigned mode = 0755);
+
 /// `name` directly beneath `directory`, never through a symlink (openat2(2)). not_found: no such file. failed_precondition: a symlink.
 Result<UniqueFd> open_beneath(int directory, const std::string& name, int flags);
 

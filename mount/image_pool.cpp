@@ -1,7 +1,8 @@
 #include "mount/image_pool.hpp"
 
-#include <filesystem>
 #include <utility>
+
+#include "mount/files.hpp"
 
 namespace ordinald::mount {
 namespace {
@@ -34,11 +35,8 @@ ProbeRequest ImagePool::blank_probe(const PoolVolume& volume, const Device& devi
 }
 
 Result<void> ImagePool::prepare() const {
-  std::error_code error;
-  std::filesystem::create_directories(settings_.directory, error);
-  if (error) {
-    return errno_error(ErrorCode::failed_precondition, error.value(),
-                       "pool " + settings_.name + ": making its directory " + settings_.directory);
+  if (auto made = make_directories(settings_.directory); !made) {
+    return pool_error(made.error(), "pool " + settings_.name + ": its directory");
   }
   return success();
 }
