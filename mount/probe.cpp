@@ -48,6 +48,8 @@ Result<std::vector<Signature>> find_signatures(int fd, const Device& device) {
   ::blkid_probe_set_superblocks_flags(
       probe.get(), BLKID_SUBLKS_TYPE | BLKID_SUBLKS_USAGE | BLKID_SUBLKS_UUID | BLKID_SUBLKS_LABEL | BLKID_SUBLKS_BADCSUM);
   ::blkid_probe_enable_partitions(probe.get(), 1);
+  // A GPT counts without its protective MBR too: of one whose beginning was overwritten, the backup header at the end is what is left.
+  ::blkid_probe_set_partitions_flags(probe.get(), BLKID_PARTS_FORCE_GPT);
   std::vector<Signature> found;
   while (true) {
     errno = 0;
