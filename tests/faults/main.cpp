@@ -1,0 +1,21 @@
+#define CATCH_CONFIG_RUNNER
+#include <catch2/catch.hpp>
+#include <cstdio>
+#include <exception>
+
+#include "tests/support/mount_namespace.hpp"
+#include "tests/support/rig.hpp"
+
+/// Broken parts: content that is not ours, tools that fail, files that are damaged, paths that lead elsewhere. On real devices, over the
+/// real socket. Needs root.
+int main(int argc, char** argv) {
+  using namespace ordinald::testing;
+  try {
+    enter_private_mount_namespace();
+    const WritableUsr usr;
+    return Catch::Session().run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "test_faults: %s\n", error.what());
+    return 1;
+  }
+}
