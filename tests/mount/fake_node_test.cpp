@@ -70,7 +70,8 @@ TEST_CASE("fake node: a hook sees every verb, before it acts and when it has act
     return mount::success();
   });
   make_volume(*kernel, "v");
-  CHECK(seen == std::vector<std::string>{"v create_image", "v create_image.done", "v attach", "v attach.done"});
+  CHECK(seen == std::vector<std::string>{"v create_image", "v create_image.half", "v create_image.volatile", "v create_image.done",
+                                         "v attach", "v attach.done"});
   CHECK(node.passed("attach") == 1);
   CHECK(node.passed("detach") == 0);
 }
@@ -132,6 +133,18 @@ TEST_CASE("fake node: of a power loss, images and their data survive", "[fake]")
   node.with([](FakeState& state) { state.add_directory("/run/held"); });
   value(kernel->mount_filesystem(contract::mount_request(again, "ext4", uuid_a, "/run/held/v")));
   node.with([](FakeState& state) { CHECK(state.read_file("/run/held/v/data") == "text"); });
+}
+
+TEST_CASE("fake node: a power loss may undo what is done and not durable yet", "[fake]") {
+  FakeNode node;
+  add_pool(node);
+  const auto kernel = value(node.for_volume("v"));
+  const bool lost = GENERATE(false, true);
+  const std::string at = GENERATE("create_image.volatile", "create_image.done");
+  node.set_hook(die_at(at));
+  CHECK_THROWS_AS(kernel->create_image({.image = image_of("v"), .size = size, .thick = false}), Died);
+  node.power_loss([&] { return lost; });
+  CHECK(value(kernel->inspect_image(image_of("v"))).has_value() == !(lost && at == "create_image.volatile"));
 }
 
 TEST_CASE("fake node: a programmed outcome stands for the program", "[fake]") {

@@ -56,8 +56,18 @@ Result<std::shared_ptr<FakeImage>> own_image(const FakeState& state, const Image
   return image;
 }
 
+/// The name under which an image is made.
+ImageRef temporary_of(const ImageRef& ref) { return {.directory = ref.directory, .file = "." + ref.file + ".new", .volume_id = {}}; }
+
+void unlink(FakeState& state, const ImageRef& ref) {
+  if (const std::shared_ptr<FakeImage> image = state.image(ref); image) {
+    image->linked = false;
+    std::erase(state.images, image);
+  }
+}
+
 /// As large as asked; thick: every block allocated.
-Result<ImageInfo> grow(const FakeState& state, FakeImage& image, const ImageSpec& spec) {
+Result<ImageInfo> grow(FakeState& state, FakeImage& image, const ImageSpec& spec) {
   const std::uint64_t size = std::max(image.size, spec.size);
   if (state.pools.at(image.directory).read_only) {
     return errno_error(EROFS, path_of(spec.image));
@@ -65,6 +75,13 @@ Result<ImageInfo> grow(const FakeState& state, FakeImage& image, const ImageSpec
   if (spec.thick && size - std::min(size, image.allocated) > state.free_bytes(image.device)) {
     return errno_error(ENOSPC, "allocating " + path_of(spec.image));
   }
+  state.unsynced[spec.image.volume_id].push_back(
+      [ref = spec.image, old_size = image.size, old_allocated = image.allocated](FakeState& at_boot) {
+        if (const std::shared_ptr<FakeImage> it = at_boot.image(ref); it) {
+          it->size = old_size;
+          it->allocated = old_allocated;
+        }
+      });
   image.size = size;
   image.allocated = spec.thick ? size : image.allocated;
   return info_of(image);
@@ -116,16 +133,24 @@ Result<void> FakeNode::pass(std::string point, const std::string& volume_id) {
   return hook ? hook({.name = std::move(point), .volume_id = volume_id}) : Result<void>{success()};
 }
 
-void FakeNode::power_loss() {
+void FakeNode::power_loss(const std::function<bool()>& is_lost) {
   const std::scoped_lock lock{mutex_};
   hook_ = {};
-  state_.power_loss();
+  state_.power_loss(is_lost);
 }
 
 // --- images ---
 
 Result<ImageInfo> FakeKernel::create_image(const ImageSpec& spec) {
-  return act("create_image", [&](FakeState& state) -> Result<ImageInfo> {
+  TRYV(node_.pass("create_image", volume_id_));
+  TRYV(half("create_image", [&](FakeState& state) {
+    const bool fresh = state.pools.contains(spec.image.directory) && !state.image(spec.image);
+    if (fresh && !state.image(temporary_of(spec.image))) {
+      state.add_image(temporary_of(spec.image), 0);
+    }
+    return fresh;
+  }));
+  return finish_durably("create_image", [&](FakeState& state) -> Result<ImageInfo> {
     TRYV(find_pool(state, spec.image.directory));
     if (const std::shared_ptr<FakeImage> image = state.image(spec.image); image) {
       if (image->volume_id != spec.image.volume_id) {
@@ -133,10 +158,13 @@ Result<ImageInfo> FakeKernel::create_image(const ImageSpec& spec) {
       }
       return grow(state, *image, spec);
     }
+    unlink(state, temporary_of(spec.image));
     if (state.view(path_of(spec.image)).kind != FileKind::none) {
       return make_error(ErrorCode::failed_precondition, path_of(spec.image) + " is not a regular file");
     }
     auto made = grow(state, state.add_image(spec.image, 0), spec);
+    // Whole and durable before it gets its name: only the name can be lost.
+    state.unsynced[spec.image.volume_id] = {[ref = spec.image](FakeState& at_boot) { unlink(at_boot, ref); }};
     if (!made) {
       state.images.pop_back();
     }
@@ -156,24 +184,28 @@ Result<std::optional<ImageInfo>> FakeKernel::inspect_image(const ImageRef& ref) 
 }
 
 Result<ImageInfo> FakeKernel::resize_image(const ImageSpec& spec) {
-  return act("resize_image", [&](FakeState& state) -> Result<ImageInfo> {
+  TRYV(node_.pass("resize_image", volume_id_));
+  return finish_durably("resize_image", [&](FakeState& state) -> Result<ImageInfo> {
     TRY(const std::shared_ptr<FakeImage> image, own_image(state, spec.image));
     return grow(state, *image, spec);
   });
 }
 
 Result<void> FakeKernel::remove_image(const ImageRef& ref) {
-  return act("remove_image", [&](FakeState& state) -> Result<void> {
+  TRYV(node_.pass("remove_image", volume_id_));
+  return finish_durably("remove_image", [&](FakeState& state) -> Result<void> {
     TRYV(find_pool(state, ref.directory));
-    const std::shared_ptr<FakeImage> image = state.image(ref);
-    if (!image) {
-      return success();
+    if (const std::shared_ptr<FakeImage> image = state.image(ref); image) {
+      if (image->volume_id != ref.volume_id) {
+        return not_this_volumes(ref);
+      }
+      unlink(state, ref);
+      state.unsynced[ref.volume_id].push_back([image](FakeState& at_boot) {
+        image->linked = true;
+        at_boot.images.push_back(image);
+      });
     }
-    if (image->volume_id != ref.volume_id) {
-      return not_this_volumes(ref);
-    }
-    image->linked = false;
-    std::erase(state.images, image);
+    unlink(state, temporary_of(ref));
     return success();
   });
 }
@@ -304,7 +336,8 @@ Result<Probe> FakeKernel::probe(const ProbeRequest& request) {
 }
 
 Result<void> FakeKernel::erase(const Device& device, bool thick) {
-  return act("erase", [&](FakeState& state) -> Result<void> {
+  TRYV(node_.pass("erase", volume_id_));
+  return finish_durably("erase", [&](FakeState& state) -> Result<void> {
     TRY(FakeLoop * loop, state.loop(device));
     if (in_use(*loop)) {
       return errno_error(ErrorCode::failed_precondition, EBUSY, "emptying " + device.path);
@@ -312,6 +345,8 @@ Result<void> FakeKernel::erase(const Device& device, bool thick) {
     if (loop->read_only) {
       return errno_error(EPERM, "emptying " + device.path);
     }
+    state.unsynced[volume_id_].push_back(
+        [image = loop->image, old = loop->image->content](FakeState& /*at_boot*/) { image->content = old; });
     loop->image->content = {};
     loop->image->allocated = thick ? loop->image->size : 0;
     return success();
@@ -326,7 +361,13 @@ Result<ToolOutcome> FakeKernel::run_tool(const ToolRequest& request) {
   if (is_mkfs(program)) {
     auto refused = node_.with([&](FakeState& state) -> Result<std::optional<ToolOutcome>> {
       TRY(FakeLoop * loop, state.loop(request.device));
-      return state.tool_results.contains(program) ? std::nullopt : begin_mkfs(request, *loop);
+      const std::shared_ptr<FakeImage> image = loop->image;
+      const FakeContent old = image->content;
+      std::optional<ToolOutcome> refusal = state.tool_results.contains(program) ? std::nullopt : begin_mkfs(request, *loop);
+      if (!refusal) {
+        state.unsynced[volume_id_].push_back([image, old](FakeState& /*at_boot*/) { image->content = old; });
+      }
+      return refusal;
     });
     TRY(const std::optional<ToolOutcome> outcome, std::move(refused));
     if (outcome) {
@@ -334,7 +375,9 @@ Result<ToolOutcome> FakeKernel::run_tool(const ToolRequest& request) {
     }
     TRYV(node_.pass("run_tool.half", volume_id_));
   }
+  // A tool that has ended has made its work durable.
   auto ended = node_.with([&](FakeState& state) -> Result<ToolOutcome> {
+    state.unsynced.erase(volume_id_);
     TRY(FakeLoop * loop, state.loop(request.device));
     if (const auto canned = state.tool_results.find(program); canned != state.tool_results.end()) {
       return canned->second;

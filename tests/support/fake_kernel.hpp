@@ -25,8 +25,8 @@
 /// Threading: FakeNode is thread safe; any number of FakeKernels share one. A FakeKernel is used by one thread at a time.
 namespace ordinald::testing {
 
-/// A point that every verb passes: `attach` before it acts, `attach.done` when it has acted and is about to answer; `run_tool.half`
-/// with half of a filesystem written.
+/// A point that every verb passes: `attach` before it acts, `attach.done` when it has acted and is about to answer; `bind.half` where half
+/// of its work is done (of run_tool: half of a filesystem written), `remove_image.volatile` where all of it is, and not durable yet.
 struct FakePoint {
   std::string name;
   std::string volume_id;  ///< as for_volume was asked
@@ -55,7 +55,7 @@ class FakeNode final : public mount::KernelSource {
   /// The agent dies: nothing of the node changes, but what was watching its calls is gone.
   void crash_process() { set_hook({}); }
   /// The node loses power and boots.
-  void power_loss();
+  void power_loss(const std::function<bool()>& is_lost = [] { return false; });
 
  private:
   std::mutex mutex_;
@@ -100,6 +100,12 @@ class FakeKernel final : public mount::Kernel {
   /// A verb: passes its point, works on the model under the lock, and passes its end where that went well.
   template <class Work>
   auto act(std::string_view verb, Work&& work) -> std::invoke_result_t<Work, FakeState&>;
+  /// Half of a verb's work: what is there when it is cut short.
+  template <class Work>
+  Result<void> half(std::string_view verb, Work&& work);
+  /// As `act`, without the point before it, of a verb that makes its work durable at the end: that is `unsynced` until then.
+  template <class Work>
+  auto finish_durably(std::string_view verb, Work&& work) -> std::invoke_result_t<Work, FakeState&>;
 
   FakeNode& node_;
   std::string volume_id_;
@@ -110,6 +116,22 @@ auto FakeKernel::act(std::string_view verb, Work&& work) -> std::invoke_result_t
   TRYV(node_.pass(std::string{verb}, volume_id_));
   auto answer = node_.with(std::forward<Work>(work));
   if (answer) {
+    TRYV(node_.pass(std::string{verb} + ".done", volume_id_));
+  }
+  return answer;
+}
+
+template <class Work>
+Result<void> FakeKernel::half(std::string_view verb, Work&& work) {
+  return node_.with(std::forward<Work>(work)) ? node_.pass(std::string{verb} + ".half", volume_id_) : Result<void>{mount::success()};
+}
+
+template <class Work>
+auto FakeKernel::finish_durably(std::string_view verb, Work&& work) -> std::invoke_result_t<Work, FakeState&> {
+  auto answer = node_.with(std::forward<Work>(work));
+  if (answer) {
+    TRYV(node_.pass(std::string{verb} + ".volatile", volume_id_));
+    node_.with([&](FakeState& state) { state.unsynced.erase(volume_id_); });
     TRYV(node_.pass(std::string{verb} + ".done", volume_id_));
   }
   return answer;

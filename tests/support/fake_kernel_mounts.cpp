@@ -184,19 +184,26 @@ Result<PathInfo> FakeKernel::mount_filesystem(const MountRequest& request) {
 }
 
 Result<PathInfo> FakeKernel::bind(const BindRequest& request) {
-  return act("bind", [&](FakeState& state) -> Result<PathInfo> {
-    const bool block = request.kind == TargetKind::file;
+  const bool block = request.kind == TargetKind::file;
+  const FileKind kind = block ? FileKind::regular : FileKind::directory;
+  const auto is_expected = [&](FakeState& state) {
     const FakeView source = state.view(request.source);
-    const bool as_expected = request.expected.fs_type.empty()
-                                 ? source.kind == FileKind::block_device && source.rdev == request.expected.number
-                                 : state.is_mount_of(source, request.expected);
-    if (!as_expected) {
+    return request.expected.fs_type.empty() ? source.kind == FileKind::block_device && source.rdev == request.expected.number
+                                            : state.is_mount_of(source, request.expected);
+  };
+  TRYV(node_.pass("bind", volume_id_));
+  TRYV(half("bind", [&](FakeState& state) {
+    const bool fresh = state.view(request.target).kind == FileKind::none;
+    return fresh && is_expected(state) && check_target(state, request.target, request.expected, request.attributes, kind);
+  }));
+  auto bound = node_.with([&](FakeState& state) -> Result<PathInfo> {
+    if (!is_expected(state)) {
       return make_error(ErrorCode::failed_precondition, request.source + " is not what was staged there");
     }
+    const FakeView source = state.view(request.source);
     const std::shared_ptr<FakeSuperblock> filesystem = source.mount != nullptr ? source.mount->filesystem : nullptr;
     const std::string device_path = source.mount != nullptr ? source.mount->source : request.source;
-    TRY(const bool there,
-        check_target(state, request.target, request.expected, request.attributes, block ? FileKind::regular : FileKind::directory));
+    TRY(const bool there, check_target(state, request.target, request.expected, request.attributes, kind));
     if (!there) {
       FakeMount& made = state.add_mount(request.target, filesystem, request.attributes);
       made.rdev = source.rdev;
@@ -204,10 +211,16 @@ Result<PathInfo> FakeKernel::bind(const BindRequest& request) {
     }
     return state.path_info(state.view(request.target));
   });
+  if (bound) {
+    TRYV(node_.pass("bind.done", volume_id_));
+  }
+  return bound;
 }
 
 Result<void> FakeKernel::unmount(const UnmountRequest& request) {
-  return act("unmount", [&](FakeState& state) -> Result<void> {
+  TRYV(node_.pass("unmount", volume_id_));
+  bool unmounted = false;
+  auto done = node_.with([&](FakeState& state) -> Result<void> {
     while (const FakeMount* mount = state.mount_at(request.path)) {
       if (!state.is_mount_of(state.view(request.path), request.expected)) {
         return make_error(ErrorCode::failed_precondition, request.path + " is a mount of something else: left as it is");
@@ -217,9 +230,16 @@ Result<void> FakeKernel::unmount(const UnmountRequest& request) {
       }
       std::erase_if(state.mounts, [id = mount->id](const FakeMount& each) { return each.id == id; });
       state.sweep();
+      unmounted = true;
     }
-    return request.remove ? remove_path(state, request.path) : Result<void>{success()};
+    return success();
   });
+  TRYV(std::move(done));
+  if (request.remove) {
+    TRYV(half("unmount", [&](FakeState& /*state*/) { return unmounted; }));
+    TRYV(node_.with([&](FakeState& state) { return remove_path(state, request.path); }));
+  }
+  return node_.pass("unmount.done", volume_id_);
 }
 
 Result<PathInfo> FakeKernel::inspect_path(const std::string& path) {
@@ -289,7 +309,8 @@ Result<FilesystemUsage> FakeKernel::usage(const std::string& path, const Expecte
 }
 
 Result<std::uint64_t> FakeKernel::grow_filesystem(const GrowRequest& request) {
-  return act("grow_filesystem", [&](FakeState& state) -> Result<std::uint64_t> {
+  TRYV(node_.pass("grow_filesystem", volume_id_));
+  return finish_durably("grow_filesystem", [&](FakeState& state) -> Result<std::uint64_t> {
     TRY(const FakeLoop* loop, state.loop(request.device));
     const FakeView at = state.view(request.path);
     const std::shared_ptr<FakeSuperblock> filesystem = loop->filesystem.lock();
@@ -303,6 +324,7 @@ Result<std::uint64_t> FakeKernel::grow_filesystem(const GrowRequest& request) {
     if (request.fs_type == "ext4" && !state.can_grow_mounted_ext4) {
       return errno_error(ErrorCode::failed_precondition, EPERM, "growing ext4 on " + request.device.path + " while it is mounted");
     }
+    state.unsynced[volume_id_].push_back([image = loop->image, old = content.size](FakeState& /*at_boot*/) { image->content.size = old; });
     content.size = loop->size;
     return content.size;
   });

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
 namespace ordinald::testing {
 
@@ -335,7 +336,14 @@ void FakeState::unpin(std::uint64_t mount_namespace) {
   sweep();
 }
 
-void FakeState::power_loss() {
+void FakeState::power_loss(const std::function<bool()>& is_lost) {
+  for (const auto& [volume_id, undos] : std::exchange(unsynced, {})) {
+    for (const Undo& undo : undos) {
+      if (is_lost()) {
+        undo(*this);
+      }
+    }
+  }
   mounts.clear();
   loops.clear();
   next_diskseq = 1;

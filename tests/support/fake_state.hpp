@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -127,6 +128,9 @@ struct FakeView {
 };
 
 struct FakeState {
+  /// Takes back an act that a verb has done and not made durable yet.
+  using Undo = std::function<void(FakeState&)>;
+  std::map<std::string, std::vector<Undo>> unsynced;                 ///< by volume id: a power loss may undo each of these, or not
   std::map<std::string, FakePool> pools;                             ///< by directory
   std::map<std::uint64_t, FakeStore> stores;                         ///< by st_dev
   std::vector<std::shared_ptr<FakeImage>> images;                    ///< the linked ones
@@ -180,8 +184,9 @@ struct FakeState {
   std::uint64_t pin(const std::string& path, std::int64_t pid, const std::string& command);
   void unpin(std::uint64_t mount_namespace);
 
-  /// What a boot leaves: files in pools and on the root file system. Gone: loops, mounts, whatever is under /run; st_dev numbers change.
-  void power_loss();
+  /// What a boot leaves: files in pools and on the root file system. Gone: loops, mounts, whatever is under /run, and what is not durable
+  /// yet where `is_lost` says so; st_dev numbers change.
+  void power_loss(const std::function<bool()>& is_lost = [] { return false; });
 };
 
 /// makedev(7, n), and back.
