@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <memory>
@@ -20,7 +19,9 @@ namespace ordinald::mount {
 namespace {
 
 constexpr const char* volume_attribute = "trusted.ordinald.volume";
-constexpr std::uint64_t stat_block = 512;  // the unit of st_blocks, whatever the file system's is
+constexpr const char* label_attribute = "trusted.ordinald.label";
+constexpr std::size_t largest_label = 65536;  // the kernel's XATTR_SIZE_MAX
+constexpr std::uint64_t stat_block = 512;     // the unit of st_blocks, whatever the file system's is
 
 Result<void> check_name(const ImageRef& image) {
   if (image.file.empty() || image.file == "." || image.file == ".." || image.file.find('/') != std::string::npos ||
@@ -31,17 +32,18 @@ Result<void> check_name(const ImageRef& image) {
 }
 
 /// The attribute's value; empty where there is none, or where the file system keeps no such attributes.
-Result<std::string> read_attribute(const std::string& path) {
-  std::array<char, 1024> value{};
+Result<std::string> read_attribute(const std::string& path, const char* attribute = volume_attribute, std::size_t largest = 1024) {
+  std::string value(largest, '\0');
   // By path and not by descriptor: an open would break the lease by which another worker is just proving that nobody has the image.
-  const ssize_t size = ::lgetxattr(path.c_str(), volume_attribute, value.data(), value.size());
+  const ssize_t size = ::lgetxattr(path.c_str(), attribute, value.data(), value.size());
   if (size < 0) {
     if (errno == ENODATA || errno == EOPNOTSUPP) {
       return std::string{};
     }
-    return errno_error(errno, "reading the attribute of " + path);
+    return errno_error(errno, std::string{"reading the attribute "} + attribute + " of " + path);
   }
-  return std::string{value.data(), static_cast<std::size_t>(size)};
+  value.resize(static_cast<std::size_t>(size));
+  return value;
 }
 
 ImageInfo to_info(const struct stat& status, std::string volume_id) {
@@ -49,7 +51,8 @@ ImageInfo to_info(const struct stat& status, std::string volume_id) {
           .allocated = static_cast<std::uint64_t>(status.st_blocks) * stat_block,
           .device = status.st_dev,
           .inode = status.st_ino,
-          .volume_id = std::move(volume_id)};
+          .volume_id = std::move(volume_id),
+          .label = {}};
 }
 
 Result<ImageInfo> info_of(int fd, const ImageRef& image) {
@@ -139,6 +142,11 @@ Result<ImageInfo> write_new_image(int fd, const ImageSpec& spec) {
     }
     return errno_error(error, what);
   }
+  // A help for a bad day, not a need: a label that the file system has no room for (ext4 has some 4 KB) is left out.
+  if (!spec.label.empty() && ::fsetxattr(fd, label_attribute, spec.label.data(), spec.label.size(), 0) != 0 && errno != ENOSPC &&
+      errno != E2BIG && errno != ERANGE) {
+    return errno_error(errno, std::string{"setting the attribute "} + label_attribute + " of " + describe(spec.image));
+  }
   TRYV(sync_image(fd, spec.image));
   return info_of(fd, spec.image);
 }
@@ -220,6 +228,10 @@ Result<std::optional<ImageInfo>> inspect_image_file(const ImageRef& image) {
   }
   TRY(auto volume_id, read_attribute(path));
   return std::optional{to_info(status, std::move(volume_id))};
+}
+
+Result<std::string> read_image_label(const ImageRef& image) {
+  return read_attribute(image.directory + "/" + image.file, label_attribute, largest_label);
 }
 
 Result<ImageInfo> resize_image_file(const ImageSpec& spec) {

@@ -20,7 +20,10 @@ std::string describe(const ImageRef& image);
 Result<UniqueFd> open_image(const ImageRef& image, int flags);
 
 Result<ImageInfo> create_image_file(const ImageSpec& spec);
+/// Without the label, which is wanted rarely.
 Result<std::optional<ImageInfo>> inspect_image_file(const ImageRef& image);
+/// Empty: none. Of an image that is there.
+Result<std::string> read_image_label(const ImageRef& image);
 Result<ImageInfo> resize_image_file(const ImageSpec& spec);
 Result<void> remove_image_file(const ImageRef& image);
 Result<PoolUsage> inspect_pool_directory(const std::string& directory);

@@ -50,7 +50,7 @@ Result<PoolUsage> ImagePool::usage(Kernel& kernel) const {
 }
 
 Result<void> ImagePool::create(Kernel& kernel, const PoolVolume& volume) const {
-  auto made = kernel.create_image(ImageSpec{.image = image(volume), .size = volume.size, .thick = settings_.thick});
+  auto made = kernel.create_image(ImageSpec{.image = image(volume), .size = volume.size, .thick = settings_.thick, .label = volume.label});
   if (!made) {
     return pool_error(made.error(), "pool " + settings_.name + ": making " + path(volume));
   }
@@ -118,6 +118,21 @@ Result<std::optional<Device>> ImagePool::find_attached(Kernel& kernel, const Poo
     return pool_error(found.error(), "pool " + settings_.name + ": looking for the loop device of " + path(volume));
   }
   return found;
+}
+
+Result<PoolBacking> ImagePool::backing(Kernel& kernel, const PoolVolume& volume) const {
+  const std::string what = "pool " + settings_.name + ": looking at " + path(volume);
+  auto info = kernel.inspect_image(image(volume));
+  if (!info) {
+    return pool_error(info.error(), what);
+  }
+  if (!info.value()) {
+    return make_error(ErrorCode::not_found, what + ": there is no such file");
+  }
+  if (info.value()->volume_id != volume.id) {
+    return make_error(ErrorCode::failed_precondition, what + ": the file is marked as volume \"" + info.value()->volume_id + "\"");
+  }
+  return PoolBacking{.size = info.value()->size, .label = std::move(info.value()->label)};
 }
 
 Result<std::vector<PoolFinding>> ImagePool::examine(Kernel& kernel, const PoolVolume& volume) const {

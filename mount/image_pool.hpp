@@ -29,6 +29,7 @@ class ImagePool final : public Pool {
   Result<void> grow(Kernel& kernel, const PoolVolume& volume) const override;
   Result<Device> attach(Kernel& kernel, const PoolVolume& volume) const override;
   Result<std::optional<Device>> find_attached(Kernel& kernel, const PoolVolume& volume) const override;
+  Result<PoolBacking> backing(Kernel& kernel, const PoolVolume& volume) const override;
   Result<std::vector<PoolFinding>> examine(Kernel& kernel, const PoolVolume& volume) const override;
 
   [[nodiscard]] const std::string& directory() const { return settings_.directory; }

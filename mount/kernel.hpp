@@ -28,9 +28,9 @@ class Kernel {
 
   // --- images (open(2) beneath the directory, never through a symlink) ---
 
-  /// Makes the image under a temporary name, durable (fsync of file and directory) and marked with the volume's id before it gets its own.
-  /// One that exists already with the same volume id is grown to the size if it is smaller, and is never shrunk.
-  /// already_exists: a file of that name that isn't this volume's.
+  /// Makes the image under a temporary name, durable (fsync of file and directory) and marked with the volume's id and label before it gets
+  /// its own. One that exists already with the same volume id is grown to the size if it is smaller, and is never shrunk. already_exists: a
+  /// file of that name that isn't this volume's.
   virtual Result<ImageInfo> create_image(const ImageSpec& spec) = 0;
   /// nullopt: no such file. not_found: the directory itself is missing. failed_precondition: not a regular file.
   virtual Result<std::optional<ImageInfo>> inspect_image(const ImageRef& image) = 0;
@@ -50,6 +50,8 @@ class Kernel {
   virtual Result<Device> attach(const ImageRef& image, std::uint32_t block_size) = 0;
   /// The loop device that the image has now, or none. Of an image that is gone, by sysfs's "(deleted)" name.
   virtual Result<std::optional<Device>> find_attached(const ImageRef& image) = 0;
+  /// Every loop device that has a file, as sysfs shows it: opens none, and so waits for none.
+  virtual Result<std::vector<LoopEntry>> loops() = 0;
   /// Takes the loop away; success only once sysfs says that it is gone (or the number has another diskseq).
   /// failed_precondition: something still uses it.
   virtual Result<void> detach(const Device& device) = 0;

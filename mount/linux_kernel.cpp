@@ -8,6 +8,7 @@
 #include "mount/growth.hpp"
 #include "mount/image_file.hpp"
 #include "mount/loop_device.hpp"
+#include "mount/loop_search.hpp"
 #include "mount/mount_group.hpp"
 #include "mount/mounter.hpp"
 #include "mount/mountinfo.hpp"
@@ -20,13 +21,20 @@ namespace ordinald::mount {
 LinuxKernel::LinuxKernel(ToolRunner runner) : runner_(std::move(runner)) {}
 
 Result<ImageInfo> LinuxKernel::create_image(const ImageSpec& spec) { return create_image_file(spec); }
-Result<std::optional<ImageInfo>> LinuxKernel::inspect_image(const ImageRef& image) { return inspect_image_file(image); }
+Result<std::optional<ImageInfo>> LinuxKernel::inspect_image(const ImageRef& image) {
+  TRY(auto info, inspect_image_file(image));
+  if (info) {
+    TRY(info->label, read_image_label(image));
+  }
+  return info;
+}
 Result<ImageInfo> LinuxKernel::resize_image(const ImageSpec& spec) { return resize_image_file(spec); }
 Result<void> LinuxKernel::remove_image(const ImageRef& image) { return remove_image_file(image); }
 Result<PoolUsage> LinuxKernel::inspect_pool(const std::string& directory) { return inspect_pool_directory(directory); }
 
 Result<Device> LinuxKernel::attach(const ImageRef& image, std::uint32_t block_size) { return attach_loop(image, block_size); }
 Result<std::optional<Device>> LinuxKernel::find_attached(const ImageRef& image) { return find_loop(image); }
+Result<std::vector<LoopEntry>> LinuxKernel::loops() { return list_loops(); }
 Result<void> LinuxKernel::detach(const Device& device) { return detach_loop(device); }
 Result<Device> LinuxKernel::inspect_device(const Device& device) { return inspect_block_device(device); }
 Result<void> LinuxKernel::set_device_read_only(const Device& device, bool read_only) {

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <string_view>
 
 #include "mount/block_device.hpp"
 #include "mount/files.hpp"
@@ -47,6 +48,17 @@ Result<std::optional<OpenLoop>> loop_of_open_image(int image_fd, const ImageRef&
   return search_loops(file);
 }
 
+/// What marks a loop as attached by an agent; losetup(8) writes the file's path there.
+constexpr std::string_view agent_mark = "ordinald:";
+
+/// The open loop as a Device.
+Device to_device(const OpenLoop& loop) {
+  Device device = loop.device;
+  const char* const name = reinterpret_cast<const char*>(static_cast<const __u8*>(loop.info.lo_file_name));
+  device.by_agent = std::string_view{name, ::strnlen(name, LO_NAME_SIZE)}.starts_with(agent_mark);
+  return device;
+}
+
 /// Takes a loop that the image has already, as it was attached by an earlier call, an earlier agent, or a person.
 Result<Device> adopt(OpenLoop loop, const ImageRef& image, std::uint32_t block_size) {
   const std::string what = describe(image) + " is attached already, as " + describe(loop.device) + ", ";
@@ -66,7 +78,7 @@ Result<Device> adopt(OpenLoop loop, const ImageRef& image, std::uint32_t block_s
       return errno_error(errno, "keeping " + describe(loop.device) + " from going away with its last user");
     }
   }
-  return loop.device;
+  return to_device(loop);
 }
 
 /// LOOP_CONFIGURE of one free loop. Of the errors, EBUSY and ENXIO mean that another process has it by now, EINVAL that these flags
@@ -83,8 +95,8 @@ Result<Device> configure(int number, int image_fd, const ImageRef& image, std::u
   config.fd = static_cast<__u32>(image_fd);
   config.block_size = block_size;
   config.info.lo_flags = flags;
-  // Only for losetup(8) and people; cut to fit.
-  const std::string name = image.directory + "/" + image.file;
+  // Tells later that it is ours, and not a person's; cut to fit.
+  const std::string name = std::string{agent_mark} + image.volume_id;
   std::memcpy(config.info.lo_file_name, name.data(), std::min<std::size_t>(name.size(), LO_NAME_SIZE - 1));
   if (::ioctl(fd.get(), LOOP_CONFIGURE, &config) != 0) {
     return errno_error(errno, what);
@@ -98,6 +110,7 @@ Result<Device> configure(int number, int image_fd, const ImageRef& image, std::u
   }
   auto device = describe_open_device(fd.get(), path);
   if (device && device.value().block_size == block_size) {
+    device.value().by_agent = true;
     return device;
   }
   // Direct I/O can raise the block size over some disks; a filesystem made with the other one would no longer mount.
@@ -175,7 +188,7 @@ Result<std::optional<Device>> find_loop(const ImageRef& image) {
   } else {
     return fd.error();
   }
-  return loop ? std::optional{loop->device} : std::nullopt;
+  return loop ? std::optional{to_device(*loop)} : std::nullopt;
 }
 
 Result<void> detach_loop(const Device& device) {

@@ -5,6 +5,7 @@
 #include <sys/sysmacros.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <ctime>
 #include <memory>
 #include <string_view>
@@ -39,13 +40,18 @@ bool is_candidate(std::string_view backing, const BackingFile& file) {
   return deleted && one_ends_with_other(backing.substr(0, backing.size() - deleted_mark.size()), file.directory + "/" + file.file);
 }
 
-/// Names of the loop devices whose backing file has the name in question.
-Result<std::vector<std::string>> list_candidates(const BackingFile& file) {
+struct NamedLoop {
+  std::string name;     ///< loopN
+  std::string backing;  ///< as sysfs shows it
+};
+
+/// All that have a file.
+Result<std::vector<NamedLoop>> list_named() {
   const DirectoryStream stream{::opendir(loops_directory)};
   if (!stream) {
     return errno_error(errno, std::string{"listing "} + loops_directory);
   }
-  std::vector<std::string> names;
+  std::vector<NamedLoop> found;
   while (true) {
     errno = 0;
     const dirent* entry = ::readdir(stream.get());
@@ -53,16 +59,16 @@ Result<std::vector<std::string>> list_candidates(const BackingFile& file) {
       if (errno != 0) {
         return errno_error(errno, std::string{"listing "} + loops_directory);
       }
-      return names;
+      return found;
     }
     std::string name{static_cast<const char*>(entry->d_name)};
     if (!name.starts_with("loop")) {
       continue;
     }
-    const auto backing = read_kernel_file(name + "/loop/backing_file", ::dirfd(stream.get()));
-    // A loop without a file has no such entry, and one that goes away while we look answers ENODEV or ENXIO: neither is a candidate.
-    if (backing && is_candidate(backing.value(), file)) {
-      names.push_back(std::move(name));
+    auto backing = read_kernel_file(name + "/loop/backing_file", ::dirfd(stream.get()));
+    // A loop without a file has no such entry, and one that goes away while we look answers ENODEV or ENXIO: neither counts.
+    if (backing) {
+      found.push_back({.name = std::move(name), .backing = std::move(backing).value()});
     }
   }
 }
@@ -70,9 +76,12 @@ Result<std::vector<std::string>> list_candidates(const BackingFile& file) {
 /// One look. `winding_down` tells that a candidate had neither a file nor done with it.
 Result<std::optional<OpenLoop>> look(const BackingFile& file, bool& winding_down) {
   winding_down = false;
-  TRY(const auto names, list_candidates(file));
-  for (const auto& name : names) {
-    const std::string path = "/dev/" + name;
+  TRY(const auto loops, list_named());
+  for (const NamedLoop& named : loops) {
+    if (!is_candidate(named.backing, file)) {
+      continue;
+    }
+    const std::string path = "/dev/" + named.name;
     OpenLoop loop{.fd = UniqueFd{::open(path.c_str(), O_RDONLY | O_CLOEXEC)}, .device = {}};
     if (!loop.fd) {
       const int error = errno;
@@ -101,6 +110,29 @@ Result<std::optional<OpenLoop>> look(const BackingFile& file, bool& winding_down
 }
 
 }  // namespace
+
+Result<std::vector<LoopEntry>> list_loops() {
+  TRY(const auto named, list_named());
+  std::vector<LoopEntry> loops;
+  for (const NamedLoop& each : named) {
+    const auto number = read_kernel_file(std::string{loops_directory} + "/" + each.name + "/dev");
+    if (!number) {
+      continue;  // it went meanwhile
+    }
+    unsigned major_number = 0;
+    unsigned minor_number = 0;
+    if (std::sscanf(number.value().c_str(), "%u:%u", &major_number, &minor_number) != 2) {
+      return make_error(ErrorCode::internal, "sysfs gives " + each.name + " the device number " + number.value());
+    }
+    LoopEntry entry{.path = "/dev/" + each.name, .number = makedev(major_number, minor_number), .backing = each.backing, .deleted = false};
+    if (entry.backing.ends_with(deleted_mark)) {
+      entry.backing.resize(entry.backing.size() - deleted_mark.size());
+      entry.deleted = true;
+    }
+    loops.push_back(std::move(entry));
+  }
+  return loops;
+}
 
 bool ShortWait::again() {
   if (rounds_++ >= 100) {

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "mount/kernel.hpp"
 #include "mount/unique_fd.hpp"
@@ -29,6 +30,9 @@ struct BackingFile {
 /// Looks through sysfs for candidates by name, opens those only, and believes what LOOP_GET_STATUS64 says. unavailable: a loop of this
 /// name is being taken away just now and didn't get done within a fifth of a second.
 Result<std::optional<OpenLoop>> search_loops(const BackingFile& file);
+
+/// Every loop that has a file, by sysfs alone.
+Result<std::vector<LoopEntry>> list_loops();
 
 /// `/sys/dev/block/M:m/` and the name; for what can be known of a device without opening it.
 std::string sysfs_path(const Device& device, const char* name);

@@ -15,6 +15,12 @@ struct PoolVolume {
   std::string id;
   std::uint64_t size = 0;  ///< bytes promised
   std::uint32_t block_size = 4096;
+  std::string label{};  ///< create: kept beside what backs it, for the day when its record is lost
+};
+
+struct PoolBacking {
+  std::uint64_t size = 0;
+  std::string label{};  ///< as it was made with; empty: none
 };
 
 /// Something wrong with a volume, as its pool sees it.
@@ -51,6 +57,8 @@ class Pool {
   /// The device, attached. failed_precondition: what backs it is missing or shorter than `volume.size`.
   virtual Result<Device> attach(Kernel& kernel, const PoolVolume& volume) const = 0;
   virtual Result<std::optional<Device>> find_attached(Kernel& kernel, const PoolVolume& volume) const = 0;
+  /// What backs the volume. not_found: nothing does here. failed_precondition: what has its place isn't its own.
+  virtual Result<PoolBacking> backing(Kernel& kernel, const PoolVolume& volume) const = 0;
   /// What is wrong with what backs the volume; nothing when all is well.
   virtual Result<std::vector<PoolFinding>> examine(Kernel& kernel, const PoolVolume& volume) const = 0;
 };

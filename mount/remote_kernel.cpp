@@ -101,6 +101,7 @@ Result<void> RemoteKernel::remove_image(const ImageRef& image) { return call<&Ke
 Result<PoolUsage> RemoteKernel::inspect_pool(const std::string& directory) { return call<&Kernel::inspect_pool>(directory); }
 Result<Device> RemoteKernel::attach(const ImageRef& image, std::uint32_t block_size) { return call<&Kernel::attach>(image, block_size); }
 Result<std::optional<Device>> RemoteKernel::find_attached(const ImageRef& image) { return call<&Kernel::find_attached>(image); }
+Result<std::vector<LoopEntry>> RemoteKernel::loops() { return call<&Kernel::loops>(); }
 Result<void> RemoteKernel::detach(const Device& device) { return call<&Kernel::detach>(device); }
 Result<Device> RemoteKernel::inspect_device(const Device& device) { return call<&Kernel::inspect_device>(device); }
 Result<void> RemoteKernel::set_device_read_only(const Device& device, bool read_only) {

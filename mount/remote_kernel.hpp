@@ -27,6 +27,7 @@ class RemoteKernel : public Kernel {
   Result<PoolUsage> inspect_pool(const std::string& directory) override;
   Result<Device> attach(const ImageRef& image, std::uint32_t block_size) override;
   Result<std::optional<Device>> find_attached(const ImageRef& image) override;
+  Result<std::vector<LoopEntry>> loops() override;
   Result<void> detach(const Device& device) override;
   Result<Device> inspect_device(const Device& device) override;
   Result<void> set_device_read_only(const Device& device, bool read_only) override;

@@ -21,8 +21,9 @@ struct ImageRef {
 struct ImageSpec {
   ImageRef image{};
   std::uint64_t size = 0;
-  bool thick = false;  ///< every block allocated by fallocate(2)
-  void fields(auto& f) { f(image, size, thick); }
+  bool thick = false;   ///< every block allocated by fallocate(2)
+  std::string label{};  ///< kept with a new image, where its file system has room for it: what the volume was made as
+  void fields(auto& f) { f(image, size, thick, label); }
 };
 
 struct ImageInfo {
@@ -31,7 +32,8 @@ struct ImageInfo {
   std::uint64_t device = 0;  ///< st_dev: holds within one boot only
   std::uint64_t inode = 0;
   std::string volume_id{};  ///< of the attribute; empty where there is none
-  void fields(auto& f) { f(size, allocated, device, inode, volume_id); }
+  std::string label{};      ///< inspect_image only: as it was made with
+  void fields(auto& f) { f(size, allocated, device, inode, volume_id, label); }
 };
 
 struct PoolImage {
@@ -63,7 +65,17 @@ struct Device {
   std::uint64_t size = 0;            ///< when last looked at; not compared
   std::uint32_t block_size = 0;      ///< logical; not compared
   bool read_only = false;            ///< the device's own flag when last looked at; not compared
-  void fields(auto& f) { f(path, number, diskseq, backing_device, backing_inode, size, block_size, read_only); }
+  bool by_agent = false;             ///< loop: an agent attached it, as attach and find_attached see it; not compared
+  void fields(auto& f) { f(path, number, diskseq, backing_device, backing_inode, size, block_size, read_only, by_agent); }
+};
+
+/// A loop device that has a file, by sysfs alone.
+struct LoopEntry {
+  std::string path{};  ///< /dev/loopN
+  std::uint64_t number = 0;
+  std::string backing{};  ///< as sysfs shows it, without its " (deleted)": a hint, and proves nothing
+  bool deleted = false;
+  void fields(auto& f) { f(path, number, backing, deleted); }
 };
 
 /// One thing that libblkid found.

@@ -35,6 +35,7 @@ using Verbs = std::tuple<                                         //
     Verb<"inspect_pool", &Kernel::inspect_pool>,                  //
     Verb<"attach", &Kernel::attach>,                              //
     Verb<"find_attached", &Kernel::find_attached>,                //
+    Verb<"loops", &Kernel::loops>,                                //
     Verb<"detach", &Kernel::detach>,                              //
     Verb<"inspect_device", &Kernel::inspect_device>,              //
     Verb<"set_device_read_only", &Kernel::set_device_read_only>,  //

@@ -66,6 +66,7 @@ class ContractNode {
 /// Every case, for `CASE(name)` to make something of.
 #define ORDINALD_KERNEL_CONTRACT(CASE)                     \
   CASE(create_image_makes_it_marked_and_of_its_size)       \
+  CASE(create_image_keeps_the_label_it_was_made_with)      \
   CASE(create_image_allocates_a_thick_one)                 \
   CASE(create_image_again_grows_and_never_shrinks)         \
   CASE(create_image_refuses_what_is_not_this_volumes)      \
@@ -77,6 +78,7 @@ class ContractNode {
   CASE(attach_gives_one_device_for_one_image)              \
   CASE(attach_refuses_what_is_not_this_volumes)            \
   CASE(find_attached_finds_also_of_a_removed_image)        \
+  CASE(loops_lists_what_is_attached)                       \
   CASE(detach_takes_the_device_away_once)                  \
   CASE(detach_is_refused_while_mounted)                    \
   CASE(a_device_of_another_identity_is_refused)            \

@@ -127,6 +127,30 @@ void find_attached_finds_also_of_a_removed_image(ContractNode& node) {
   CHECK_FALSE(value(kernel.find_attached(image)));
 }
 
+void loops_lists_what_is_attached(ContractNode& node) {
+  Kernel& kernel = node.kernel();
+  const auto entry_of = [&](const Device& device) {
+    const auto loops = value(kernel.loops());
+    const auto found = std::ranges::find(loops, device.number, &mount::LoopEntry::number);
+    return found == loops.end() ? std::optional<mount::LoopEntry>{} : std::optional{*found};
+  };
+  const Device device = make_volume(node, "v");
+  CHECK(device.by_agent);
+  CHECK(value(kernel.find_attached(image_of(node, "v")))->by_agent);
+  const auto entry = entry_of(device);
+  REQUIRE(entry);
+  CHECK(entry->path == device.path);
+  CHECK(entry->backing.ends_with("/" + image_of(node, "v").file));
+  CHECK_FALSE(entry->deleted);
+
+  value(kernel.remove_image(image_of(node, "v")));
+  REQUIRE(entry_of(device));
+  CHECK(entry_of(device)->deleted);
+  CHECK(entry_of(device)->backing == entry->backing);
+  value(kernel.detach(device));
+  CHECK_FALSE(entry_of(device));
+}
+
 void detach_takes_the_device_away_once(ContractNode& node) {
   Kernel& kernel = node.kernel();
   const Device device = make_volume(node, "v");

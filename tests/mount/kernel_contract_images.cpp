@@ -29,6 +29,21 @@ void create_image_makes_it_marked_and_of_its_size(ContractNode& node) {
   CHECK(value(node.kernel().inspect_pool(node.pool())).images.size() == 1);
 }
 
+void create_image_keeps_the_label_it_was_made_with(ContractNode& node) {
+  Kernel& kernel = node.kernel();
+  const ImageRef image = image_of(node, "v");
+  const std::string label = R"({"made": "so"})";
+  value(kernel.create_image({.image = image, .size = 4 * mib, .thick = false, .label = label}));
+  CHECK(value(kernel.inspect_image(image))->label == label);
+  value(kernel.create_image({.image = image, .size = 8 * mib, .thick = false, .label = "another"}));
+  CHECK(value(kernel.inspect_image(image))->label == label);
+
+  // One that is too long for any file system is left out, and the image is made.
+  const ImageRef large = image_of(node, "w");
+  value(kernel.create_image({.image = large, .size = 4 * mib, .thick = false, .label = std::string(70'000, 'x')}));
+  CHECK(value(kernel.inspect_image(large))->label.empty());
+}
+
 void create_image_allocates_a_thick_one(ContractNode& node) {
   const ImageRef image = image_of(node, "v");
   CHECK(value(node.kernel().create_image({.image = image, .size = small_size, .thick = true})).allocated >= small_size);

@@ -86,6 +86,7 @@ class OddKernel : public Kernel {
     throw std::runtime_error(std::to_string(gid));
   }
   Result<std::vector<Pin>> pins(const Device&) override { return none(); }
+  Result<std::vector<LoopEntry>> loops() override { return none(); }
 
  private:
   static Error none() { return make_error(ErrorCode::unimplemented, "not here"); }

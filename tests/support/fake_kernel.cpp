@@ -29,7 +29,12 @@ constexpr std::uint64_t mib = std::uint64_t{1024} * 1024;
 std::string path_of(const ImageRef& ref) { return ref.directory + "/" + ref.file; }
 
 ImageInfo info_of(const FakeImage& image) {
-  return {.size = image.size, .allocated = image.allocated, .device = image.device, .inode = image.inode, .volume_id = image.volume_id};
+  return {.size = image.size,
+          .allocated = image.allocated,
+          .device = image.device,
+          .inode = image.inode,
+          .volume_id = image.volume_id,
+          .label = {}};
 }
 
 Result<void> find_pool(const FakeState& state, const std::string& directory) {
@@ -162,7 +167,9 @@ Result<ImageInfo> FakeKernel::create_image(const ImageSpec& spec) {
     if (state.view(path_of(spec.image)).kind != FileKind::none) {
       return make_error(ErrorCode::failed_precondition, path_of(spec.image) + " is not a regular file");
     }
-    auto made = grow(state, state.add_image(spec.image, 0), spec);
+    FakeImage& image = state.add_image(spec.image, 0);
+    image.label = spec.label.size() <= 65536 ? spec.label : std::string{};
+    auto made = grow(state, image, spec);
     // Whole and durable before it gets its name: only the name can be lost.
     state.unsynced[spec.image.volume_id] = {[ref = spec.image](FakeState& at_boot) { unlink(at_boot, ref); }};
     if (!made) {
@@ -179,7 +186,12 @@ Result<std::optional<ImageInfo>> FakeKernel::inspect_image(const ImageRef& ref) 
       return make_error(ErrorCode::failed_precondition, path_of(ref) + " is not a regular file");
     }
     const std::shared_ptr<FakeImage> image = state.image(ref);
-    return image ? std::optional{info_of(*image)} : std::nullopt;
+    if (!image) {
+      return std::optional<ImageInfo>{};
+    }
+    ImageInfo info = info_of(*image);
+    info.label = image->label;
+    return std::optional{std::move(info)};
   });
 }
 
@@ -248,6 +260,7 @@ Result<Device> FakeKernel::attach(const ImageRef& ref, std::uint32_t block_size)
                            .diskseq = state.next_diskseq++,
                            .size = image->size / block_size * block_size,
                            .block_size = block_size,
+                           .by_agent = true,
                            .filesystem = {}};
     return state.device(number);
   });
@@ -261,6 +274,20 @@ Result<std::optional<Device>> FakeKernel::find_attached(const ImageRef& ref) {
       }
     }
     return std::optional<Device>{};
+  });
+}
+
+Result<std::vector<mount::LoopEntry>> FakeKernel::loops() {
+  return act("loops", [&](FakeState& state) -> Result<std::vector<mount::LoopEntry>> {
+    std::vector<mount::LoopEntry> found;
+    for (const auto& [number, loop] : state.loops) {
+      const Device device = state.device(number);
+      found.push_back({.path = device.path,
+                       .number = device.number,
+                       .backing = loop.image->directory + "/" + loop.image->file,
+                       .deleted = !loop.image->linked});
+    }
+    return found;
   });
 }
 

@@ -77,6 +77,7 @@ class FakeKernel final : public mount::Kernel {
 
   Result<mount::Device> attach(const mount::ImageRef& ref, std::uint32_t block_size) override;
   Result<std::optional<mount::Device>> find_attached(const mount::ImageRef& ref) override;
+  Result<std::vector<mount::LoopEntry>> loops() override;
   Result<void> detach(const mount::Device& device) override;
   Result<mount::Device> inspect_device(const mount::Device& device) override;
   Result<void> set_device_read_only(const mount::Device& device, bool read_only) override;

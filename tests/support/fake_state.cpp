@@ -149,7 +149,8 @@ Device FakeState::device(std::uint32_t number) const {
           .backing_inode = loop.image->inode,
           .size = loop.size,
           .block_size = loop.block_size,
-          .read_only = loop.read_only};
+          .read_only = loop.read_only,
+          .by_agent = loop.by_agent};
 }
 
 std::optional<Device> FakeState::device_of(const FakeImage& image) const {

@@ -59,6 +59,7 @@ struct FakeImage {
   std::string directory{};
   std::string file{};
   std::string volume_id{};  ///< the attribute; empty: a file that isn't ours
+  std::string label{};      ///< the other attribute
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
   std::uint64_t size = 0;
@@ -99,6 +100,7 @@ struct FakeLoop {
   std::uint32_t block_size = 0;
   bool read_only = false;
   bool autoclear = false;                      ///< goes with its last user
+  bool by_agent = false;                       ///< attached by an agent
   bool held = false;                           ///< some process has it open O_EXCL
   std::weak_ptr<FakeSuperblock> filesystem{};  ///< expired: nothing alive on it
 };
