@@ -79,6 +79,12 @@ Result<PublishVerdict> judge_publish(const VolumeState& state, const Publication
     }
     return PublishVerdict::repeated;
   }
+  for (const FoundMount& held : state.found) {
+    return make_error(ErrorCode::failed_precondition, "it is mounted at " + held.path + " for somebody unknown: that was found at " +
+                                                          held.since + ", when the agent started and its ledger knew nothing of it; " +
+                                                          to_string(asked.holder) + " can't have it at " + asked.target +
+                                                          " before that is unpublished");
+  }
   for (const Publication& held : state.publications) {
     if (!allows_several_targets(held.mode) || !allows_several_targets(asked.mode)) {
       return make_error(ErrorCode::failed_precondition,

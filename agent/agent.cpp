@@ -13,9 +13,12 @@
 #include <boost/asio/steady_timer.hpp>
 #include <cerrno>
 #include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <exception>
 #include <functional>
+#include <mutex>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <utility>
@@ -219,20 +222,35 @@ Result<std::unique_ptr<Agent>> Agent::start(const Config& config, mount::Zygote 
   return std::unique_ptr<Agent>{new Agent{std::move(parts)}};
 }
 
+/// Once, and then every so often until it is told to stop.
+void Agent::repair_at_intervals(const std::stop_token& stop) {
+  std::mutex mutex;
+  std::unique_lock lock{mutex};
+  std::condition_variable_any stopped;
+  const std::chrono::seconds interval = parts_->config.repair_interval;
+  do {
+    try {
+      parts_->volumes->repair(stop);
+    } catch (const std::exception& error) {
+      parts_->log->error("a bug in a repair: {}", error.what());
+    }
+    if (interval == std::chrono::seconds{0}) {
+      return;
+    }
+    stopped.wait_for(lock, stop, interval, [] { return false; });
+  } while (!stop.stop_requested());
+}
+
 int Agent::run() {
   Loop loop{parts_->io, parts_->signals, parts_->config.drain, *parts_->log, parts_->notify, *parts_->workers, parts_->zygote.get()};
-  std::thread deletions{[this] {
-    try {
-      parts_->volumes->finish_deletions();
-    } catch (const std::exception& error) {
-      parts_->log->error("a bug while finishing deletions: {}", error.what());
-    }
-  }};
-  const int status = loop.run([this, &deletions](milliseconds patience) {
+  std::jthread repairs{[this](const std::stop_token& stop) { repair_at_intervals(stop); }};
+  const int status = loop.run([this, &repairs](milliseconds patience) {
     if (!parts_->server->shutdown(patience)) {
       return false;
     }
-    deletions.join();
+    repairs.request_stop();
+    parts_->workers->stop();  // only a repair can still wait for a device: it is cut off, and done again by the next agent
+    repairs.join();
     parts_->server.reset();
     parts_->volumes.reset();
     return true;

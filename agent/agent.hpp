@@ -3,6 +3,7 @@
 #include <spdlog/logger.h>
 
 #include <memory>
+#include <stop_token>
 
 #include "agent/config.hpp"
 #include "mount/result.hpp"
@@ -37,6 +38,8 @@ class Agent {
  private:
   struct Parts;
   explicit Agent(std::unique_ptr<Parts> parts);
+  void repair_at_intervals(const std::stop_token& stop);
+
   std::unique_ptr<Parts> parts_;
 };
 

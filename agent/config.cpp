@@ -283,6 +283,8 @@ constexpr Field<Config> config_fields[] = {
                                 const std::string& path) { return store(config.device_timeout, read_integer(value, path, 1, 3600)); }},
     {"toolTimeoutSeconds", [](Config& config, const json& value,
                               const std::string& path) { return store(config.tool_timeout, read_integer(value, path, 1, 604800)); }},
+    {"repairIntervalSeconds", [](Config& config, const json& value,
+                                 const std::string& path) { return store(config.repair_interval, read_integer(value, path, 0, 86400)); }},
     {"defaultFsType", [](Config& config, const json& value,
                          const std::string& path) { return store(config.default_fs_type, read_word(value, path, fs_types)); }},
     {"pools", [](Config& config, const json& value, const std::string& path) { return store(config.pools, read_pools(value, path)); }},
@@ -351,6 +353,7 @@ std::string to_json(const Config& config) {
       {"drainSeconds", config.drain.count()},
       {"deviceTimeoutSeconds", config.device_timeout.count()},
       {"toolTimeoutSeconds", config.tool_timeout.count()},
+      {"repairIntervalSeconds", config.repair_interval.count()},
       {"defaultFsType", config.default_fs_type},
       {"pools", std::move(pools)},
   };

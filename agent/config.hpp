@@ -41,12 +41,13 @@ struct Config {
   std::string run_dir = "/run/ordinald";
   LogLevel log_level = LogLevel::info;
   LogFormat log_format = LogFormat::text;
-  bool controller_expansion = true;          ///< advertise the controller's EXPAND_VOLUME
-  std::int64_t max_volumes_per_node = 0;     ///< 0: no limit
-  int max_threads = 256;                     ///< that serve calls
-  std::chrono::seconds drain{20};            ///< from SIGTERM to the end, at most
-  std::chrono::seconds device_timeout{60};   ///< for what waits for a device
-  std::chrono::seconds tool_timeout{14400};  ///< for mkfs, fsck and their like
+  bool controller_expansion = true;           ///< advertise the controller's EXPAND_VOLUME
+  std::int64_t max_volumes_per_node = 0;      ///< 0: no limit
+  int max_threads = 256;                      ///< that serve calls
+  std::chrono::seconds drain{20};             ///< from SIGTERM to the end, at most
+  std::chrono::seconds device_timeout{60};    ///< for what waits for a device
+  std::chrono::seconds tool_timeout{14400};   ///< for mkfs, fsck and their like
+  std::chrono::seconds repair_interval{300};  ///< between rounds of repairs; 0: only at start
   std::string default_fs_type = "ext4";
   std::vector<PoolConfig> pools;  ///< empty until complete_config where none is configured
   bool operator==(const Config&) const = default;

@@ -12,6 +12,7 @@
 #include "agent/ledger.hpp"
 #include "agent/promises.hpp"
 #include "agent/record_store.hpp"
+#include "agent/repair_log.hpp"
 #include "mount/pool.hpp"
 
 namespace ordinald::agent {
@@ -29,6 +30,7 @@ struct Core {
   /// Whether this process may grow a mounted ext4 (CAP_SYS_RESOURCE).
   bool grows_mounted_ext4 = false;
   PromiseBook promises;
+  RepairLog repairs;
 
   /// The record. not_found: unknown. failed_precondition: set aside as damaged (naming the file), or being deleted.
   [[nodiscard]] Result<std::shared_ptr<const VolumeRecord>> require(const std::string& id) const;

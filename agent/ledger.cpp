@@ -1,5 +1,6 @@
 #include "agent/ledger.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -60,6 +61,20 @@ json to_value(const Publication& p) {
               {"podUid", p.holder.pod_uid},
               {"serviceAccount", p.holder.service_account},
               {"since", p.since}};
+}
+
+json to_value(const FoundMount& f) {
+  return json{{"path", f.path}, {"block", f.block}, {"readOnly", f.read_only}, {"fsType", f.fs_type}, {"since", f.since}};
+}
+
+FoundMount to_found(const json& j) {
+  FoundMount f;
+  j.at("path").get_to(f.path);
+  j.at("block").get_to(f.block);
+  j.at("readOnly").get_to(f.read_only);
+  j.at("fsType").get_to(f.fs_type);
+  j.at("since").get_to(f.since);
+  return f;
 }
 
 AccessMode to_mode(const json& value) {
@@ -129,6 +144,22 @@ const Publication* VolumeState::publication_at(std::string_view target) const {
   return nullptr;
 }
 
+bool VolumeState::is_block_at(std::string_view path) const {
+  const Stage* stage = stage_at(path);
+  const Publication* publication = publication_at(path);
+  const FoundMount* found_here = found_at(path);
+  return publication != nullptr ? publication->block : stage != nullptr ? stage->block : found_here != nullptr ? found_here->block : false;
+}
+
+const FoundMount* VolumeState::found_at(std::string_view path) const {
+  const auto at = std::ranges::find(found, path, &FoundMount::path);
+  return at == found.end() ? nullptr : &*at;
+}
+
+void VolumeState::forget_found(std::string_view path) {
+  std::erase_if(found, [&](const FoundMount& each) { return each.path == path; });
+}
+
 mount::Expected VolumeState::expected_mount() const {
   return mount::Expected{.number = device ? device->number : 0, .fs_type = fs_type, .uuid = fs_uuid};
 }
@@ -149,6 +180,12 @@ std::string to_json(const VolumeState& state, std::string_view boot_id) {
   }
   for (const Publication& publication : state.publications) {
     file["publications"].push_back(to_value(publication));
+  }
+  if (!state.found.empty()) {
+    file["found"] = json::array();
+    for (const FoundMount& found : state.found) {
+      file["found"].push_back(to_value(found));
+    }
   }
   return file.dump(-1, ' ', false, json::error_handler_t::replace);
 }
@@ -177,6 +214,11 @@ Result<std::optional<VolumeState>> parse_state(std::string_view text, std::strin
     }
     for (const json& publication : file.at("publications")) {
       state.publications.push_back(to_publication(publication));
+    }
+    if (file.contains("found")) {
+      for (const json& found : file.at("found")) {
+        state.found.push_back(to_found(found));
+      }
     }
     return std::optional{std::move(state)};
   } catch (const json::exception& error) {
@@ -235,6 +277,12 @@ void Ledger::index(const std::string& id, const VolumeState& state) {
     for (const Publication& publication : old->second.publications) {
       owners_.erase(publication.target);
     }
+    for (const FoundMount& found : old->second.found) {
+      owners_.erase(found.path);
+    }
+  }
+  for (const FoundMount& found : state.found) {
+    owners_[found.path] = id;
   }
   for (const Stage& stage : state.stages) {
     owners_[stage.path] = id;

@@ -29,13 +29,16 @@ struct Holder {
 /// `prod/db-1 (uid …)`, or "an unnamed workload".
 std::string to_string(const Holder& holder);
 
+/// In place of a digest: the stage was found when the ledger was lost, and its flags can't be compared with anything.
+inline constexpr std::string_view unknown_digest = "unknown";
+
 /// A volume mounted (or, as a block device, held ready) at a staging path.
 struct Stage {
   std::string path;
   bool block = false;
   AccessMode mode = AccessMode::single_node_writer;
   std::string fs_type;
-  std::string flags_digest;    ///< of the call's mount_flags, keyed (rule 6)
+  std::string flags_digest;    ///< of the call's mount_flags, keyed (rule 6); or unknown_digest
   std::string options_digest;  ///< of the filesystem's own among them
   bool read_only = false;      ///< asked by a flag, or the mode's
   std::string since;
@@ -54,6 +57,16 @@ struct Publication {
   std::string since;
 };
 
+/// A mount of the volume that was there when the agent started and that its ledger, lost or damaged, knew nothing of: a stage or a
+/// publication, which of them a later call tells. Until then it counts as held by somebody unknown.
+struct FoundMount {
+  std::string path;
+  bool block = false;  ///< its device's node, bound
+  bool read_only = false;
+  std::string fs_type;  ///< as the mount table has it
+  std::string since;    ///< when it was found
+};
+
 /// What is so of one volume since boot.
 struct VolumeState {
   std::optional<mount::Device> device;
@@ -61,11 +74,18 @@ struct VolumeState {
   std::string fs_uuid;  ///< as found on it
   std::vector<Stage> stages;
   std::vector<Publication> publications;
+  std::vector<FoundMount> found;
   std::string refusal;  ///< why the last stage was refused for what is on the device; empty once one went well
 
   [[nodiscard]] const Stage* stage_at(std::string_view path) const;
   [[nodiscard]] const Publication* publication_at(std::string_view target) const;
-  [[nodiscard]] bool empty() const { return !device && stages.empty() && publications.empty() && refusal.empty(); }
+  /// Whether what it has at the path is a block device.
+  [[nodiscard]] bool is_block_at(std::string_view path) const;
+  [[nodiscard]] const FoundMount* found_at(std::string_view path) const;
+  void forget_found(std::string_view path);
+  /// Whether it is mounted or held anywhere.
+  [[nodiscard]] bool in_use() const { return !stages.empty() || !publications.empty() || !found.empty(); }
+  [[nodiscard]] bool empty() const { return !device && !in_use() && refusal.empty(); }
   /// What a mount of this volume looks like.
   [[nodiscard]] mount::Expected expected_mount() const;
   [[nodiscard]] mount::Expected expected_block() const;

@@ -4,6 +4,7 @@
 
 #include "agent/access_rules.hpp"
 #include "agent/clock_text.hpp"
+#include "agent/holds.hpp"
 #include "agent/stager.hpp"
 #include "agent/volume_parameters.hpp"
 #include "mount/filesystem.hpp"
@@ -195,7 +196,9 @@ Result<csi::Volume> Provisioner::existing(const csi::CreateVolumeArgs& args, con
 Result<csi::Volume> Provisioner::provision(VolumeRecord record, const mount::Pool& pool) {
   const auto attempt = [&]() -> Result<void> {
     TRY(const auto kernel, core_.kernels.for_volume(record.id));
-    TRYV(pool.create(*kernel, pool_volume(record)));
+    mount::PoolVolume volume = pool_volume(record);
+    volume.label = to_json(record);  // what a record that is lost can be made anew from
+    TRYV(pool.create(*kernel, volume));
     record.provisioned = true;
     return core_.records->save(record);
   };
@@ -213,7 +216,11 @@ Result<csi::Volume> Provisioner::provision(VolumeRecord record, const mount::Poo
 
 Result<void> Provisioner::refuse_if_used(const std::string& id, mount::Kernel& kernel, const mount::Pool& pool,
                                          const VolumeRecord& record) {
-  const VolumeState state = core_.ledger->state(id);
+  VolumeState state = core_.ledger->state(id);
+  if (state.in_use()) {
+    TRY(state, known_state(core_, kernel, id));
+    TRYV(release_gone_holds(core_, kernel, id, state));
+  }
   const auto in_use = [&](const std::string& message) { return volume_error(ErrorCode::failed_precondition, id, message); };
   if (!state.publications.empty()) {
     const Publication& held = state.publications.front();
@@ -221,6 +228,10 @@ Result<void> Provisioner::refuse_if_used(const std::string& id, mount::Kernel& k
   }
   if (!state.stages.empty()) {
     return in_use("it is staged at " + state.stages.front().path + " since " + state.stages.front().since + "; unstage it first");
+  }
+  if (!state.found.empty()) {
+    return in_use("it is mounted at " + state.found.front().path + " for somebody unknown, found at " + state.found.front().since +
+                  "; unpublish or unmount that first");
   }
   TRY(const auto device, pool.find_attached(kernel, pool_volume(record)));
   if (!device) {

@@ -5,11 +5,14 @@
 
 namespace ordinald::agent {
 
+/// Where two creates of one name meet, as a key of the volume locks.
+inline std::string create_key(const std::string& name) { return "named " + name; }
+
 /// The controller's side: volumes come, grow and go.
 ///
 /// Create: promise reserved ─▶ record, durable ─▶ image ─▶ record `provisioned`. Delete: record `deleting`, durable ─▶ image gone ─▶ record
-/// gone. A crash in between is finished by the same call again; a delete also by finish_deletions(). create() takes its own locks (by
-/// name); the others run under the volume's lock, which the caller holds.
+/// gone. A crash in between is finished by the same call again; a delete also by the repairs. The caller holds the
+/// volume's lock; for create(), whose volume has no id yet, the lock of create_key(name).
 class Provisioner {
  public:
   explicit Provisioner(Core& core) : core_(core) {}

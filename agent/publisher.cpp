@@ -1,7 +1,10 @@
 #include "agent/publisher.hpp"
 
+#include <algorithm>
+
 #include "agent/access_rules.hpp"
 #include "agent/clock_text.hpp"
+#include "agent/holds.hpp"
 #include "agent/stager.hpp"
 #include "mount/mount_flags.hpp"
 
@@ -49,7 +52,8 @@ Result<mount::BindRequest> Publisher::bind_request(const csi::PublishArgs& args,
     return refuse("it is staged as " + stage->fs_type + ", asked for as " + capability.fs_type);
   }
   const mount::MountFlags flags = mount::split_mount_flags(capability.mount_flags);
-  if (!flags.options.empty() && core_.digest.of(flags.options) != stage->options_digest) {
+  const bool known = stage->options_digest != unknown_digest;
+  if (known && !flags.options.empty() && core_.digest.of(flags.options) != stage->options_digest) {
     return refuse("its mount flags have options of the filesystem other than those it was staged with at " + stage->path);
   }
   mount::MountAttributes attributes = flags.attributes;
@@ -65,10 +69,38 @@ Result<mount::BindRequest> Publisher::bind_request(const csi::PublishArgs& args,
                             .attributes = attributes};
 }
 
+/// Of the mounts that were found when the ledger was lost, this call tells what two of them are: the staging path's, and the target's.
+void Publisher::claim_found(const csi::PublishArgs& args, VolumeState& state) {
+  const bool block = args.capability.block;
+  const FoundMount* at_staging = state.found_at(args.staging_path);
+  const FoundMount* at_target = state.found_at(args.target_path);
+  const bool published_as_block = block && std::ranges::any_of(state.found, &FoundMount::block);
+  if (state.stage_at(args.staging_path) == nullptr && (published_as_block || (!block && at_staging != nullptr && !at_staging->block))) {
+    state.stages.push_back(Stage{.path = args.staging_path,
+                                 .block = block,
+                                 .mode = args.capability.mode,
+                                 .fs_type = block ? std::string{} : state.fs_type,
+                                 .flags_digest = std::string{unknown_digest},
+                                 .options_digest = std::string{unknown_digest},
+                                 .read_only = at_staging != nullptr && at_staging->read_only,
+                                 .since = (at_staging != nullptr ? *at_staging : state.found.front()).since});
+  }
+  if (at_target != nullptr && at_target->block == block) {
+    state.forget_found(args.target_path);
+  }
+  state.forget_found(args.staging_path);
+}
+
 Result<void> Publisher::publish(const csi::PublishArgs& args) {
   TRY(const auto record, core_.require(args.volume_id));
   TRYV(check_mode(*record, args.capability.mode));
   VolumeState state = core_.ledger->state(args.volume_id);
+  const bool claims = !state.found.empty();
+  if (claims) {
+    TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
+    TRY(state, known_state(core_, *kernel, args.volume_id));
+    claim_found(args, state);
+  }
   Publication publication{.target = args.target_path,
                           .staging_path = args.staging_path,
                           .block = args.capability.block,
@@ -81,6 +113,11 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
   // What is held is judged first, so that a second caller hears who holds it, whatever else is wrong with its call.
   auto bind = bind_request(args, state, publication);
   auto verdict = judge_publish(state, publication);
+  if (!verdict && state.device) {
+    TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
+    TRYV(release_gone_holds(core_, *kernel, args.volume_id, state));
+    verdict = judge_publish(state, publication);
+  }
   if (!verdict && (bind || verdict.error().code == ErrorCode::already_exists)) {
     return verdict.error();
   }
@@ -94,9 +131,11 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
     return refuse(args.target_path + " is its staging path");
   }
   TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
-  const VolumeState before = state;
+  const VolumeState before = core_.ledger->state(args.volume_id);
   if (verdict.value() == PublishVerdict::fresh) {
     state.publications.push_back(std::move(publication));
+  }
+  if (verdict.value() == PublishVerdict::fresh || claims) {
     TRYV(core_.ledger->save(args.volume_id, state));
   }
   auto visible = make_visible(args, *kernel, state, bind.value());
@@ -134,6 +173,9 @@ Result<void> Publisher::make_visible(const csi::PublishArgs& args, Kernel& kerne
 Result<void> Publisher::unpublish(const csi::UnpublishArgs& args) {
   VolumeState state = core_.ledger->state(args.volume_id);
   TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
+  if (!state.device && !state.publications.empty()) {
+    TRY(state, known_state(core_, *kernel, args.volume_id));
+  }
   const Publication* publication = state.publication_at(args.target_path);
   if (publication == nullptr) {
     return unpublish_unknown(args, *kernel);
@@ -152,7 +194,8 @@ Result<void> Publisher::unpublish(const csi::UnpublishArgs& args) {
 Result<void> Publisher::unpublish_unknown(const csi::UnpublishArgs& args, Kernel& kernel) {
   TRY(const mount::PathInfo info, kernel.inspect_path(args.target_path));
   const bool plain = !info.mount_root && (info.kind == mount::FileKind::directory || info.kind == mount::FileKind::regular);
-  if (plain && !core_.ledger->owner_of(args.target_path).empty()) {
+  const bool found = core_.ledger->state(args.volume_id).found_at(args.target_path) != nullptr;
+  if (plain && !found && !core_.ledger->owner_of(args.target_path).empty()) {
     return mount::success();
   }
   mount::UnmountRequest unmount{.path = args.target_path, .expected = {}, .remove = true};
@@ -169,6 +212,10 @@ Result<void> Publisher::unpublish_unknown(const csi::UnpublishArgs& args, Kernel
   auto unmounted = kernel.unmount(unmount);
   if (!unmounted && info.mount_root) {
     return unmounted.error().with_context("unpublishing " + args.target_path);
+  }
+  if (VolumeState state = core_.ledger->state(args.volume_id); state.found_at(args.target_path) != nullptr) {
+    state.forget_found(args.target_path);
+    TRYV(core_.ledger->save(args.volume_id, state));
   }
   // What is left of an earlier boot is removed where it is empty; what has content is not ours.
   return mount::success();

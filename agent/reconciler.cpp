@@ -2,6 +2,8 @@
 
 #include <map>
 
+#include "agent/clock_text.hpp"
+
 namespace ordinald::agent {
 namespace {
 
@@ -32,47 +34,133 @@ bool publication_is_there(const VolumeState& state, const Publication& publicati
   return publication.block ? base_name(found->second.root) == base_name(state.device->path) : is_filesystem_of(state, found->second);
 }
 
-}  // namespace
+/// Of which volume's device a mount is; empty: of none of ours.
+class Owners {
+ public:
+  Owners(const Core& core, const std::vector<mount::LoopEntry>& loops) {
+    for (const mount::LoopEntry& loop : loops) {
+      if (std::string id = volume_of(core, loop); !id.empty()) {
+        by_number_[loop.number] = id;
+        by_name_[base_name(loop.path)] = std::move(id);
+      }
+    }
+  }
+  [[nodiscard]] bool empty() const { return by_number_.empty(); }
 
-Result<void> reconcile(Core& core) {
-  for (const std::string& file : core.ledger->unreadable()) {
-    core.log->error("the ledger's {}; what is mounted is found again when it is asked for", file);
+  [[nodiscard]] std::string of(const mount::MountEntry& entry, bool& block) const {
+    block = false;
+    if (entry.root == "/") {  // else a part of it, that somebody has bound: no stage or publication of ours
+      if (const auto found = by_number_.find(entry.device); found != by_number_.end()) {
+        return found->second;
+      }
+      const auto found = by_name_.find(base_name(entry.source));
+      return entry.fs_type == "btrfs" && found != by_name_.end() ? found->second : std::string{};
+    }
+    // A bound device node shows as the file of that name in devtmpfs.
+    block = true;
+    const auto found = by_name_.find(base_name(entry.root));
+    const bool node = entry.fs_type == "devtmpfs" && entry.root == "/" + base_name(entry.root);
+    return node && found != by_name_.end() ? found->second : std::string{};
   }
-  const auto states = core.ledger->all();
-  if (states.empty()) {
-    return mount::success();
-  }
-  TRY(const auto kernel, core.kernels.for_volume("node"));
-  TRY(auto table, kernel->mount_table());
-  Mounts mounts;
-  for (mount::MountEntry& entry : table) {
-    mounts[entry.mount_point] = std::move(entry);
-  }
-  for (const auto& [id, state] : states) {
+
+ private:
+  std::map<std::uint64_t, std::string> by_number_;
+  std::map<std::string, std::string> by_name_;
+};
+
+bool is_read_only(const mount::MountEntry& entry) { return ("," + entry.options + ",").find(",ro,") != std::string::npos; }
+
+/// Drops from the ledger what is mounted no more.
+Result<void> drop_gone(Core& core, const Mounts& mounts) {
+  for (const auto& [id, state] : core.ledger->all()) {
+    VolumeState kept = state;
+    std::erase_if(kept.found, [&](const FoundMount& found) { return !mounts.contains(found.path); });
     if (!state.device) {
+      if (kept.found.size() != state.found.size()) {
+        TRYV(core.ledger->save(id, kept));
+      }
       continue;
     }
-    VolumeState kept = state;
     std::erase_if(kept.publications, [&](const Publication& publication) {
       const bool gone = !publication_is_there(state, publication, mounts);
       if (gone) {
-        core.log->warn("volume {}: its publication to {} at {} is not mounted any more, and is dropped", id, to_string(publication.holder),
-                       publication.target);
+        core.repairs.repaired("hold-released", "volume " + id + ": its publication to " + to_string(publication.holder) + " at " +
+                                                   publication.target + " is not mounted any more, and is dropped");
       }
       return gone;
     });
     std::erase_if(kept.stages, [&](const Stage& stage) {
       const bool gone = !stage_is_there(state, stage, mounts);
       if (gone) {
-        core.log->warn("volume {}: it is not mounted at its staging path {} any more; staging it again puts it back", id, stage.path);
+        core.repairs.repaired("stage-dropped", "volume " + id + ": it is not mounted at its staging path " + stage.path +
+                                                   " any more; staging it again puts it back");
       }
       return gone;
     });
-    if (kept.stages.size() != state.stages.size() || kept.publications.size() != state.publications.size()) {
+    if (kept.stages.size() != state.stages.size() || kept.publications.size() != state.publications.size() ||
+        kept.found.size() != state.found.size()) {
       TRYV(core.ledger->save(id, kept));
     }
   }
   return mount::success();
+}
+
+/// Finds what is mounted of volumes of which the ledger knows nothing.
+Result<void> find_lost(Core& core, const Owners& owners, const Mounts& mounts) {
+  const auto known = core.ledger->all();
+  std::map<std::string, VolumeState> found;
+  for (const auto& [path, entry] : mounts) {
+    bool block = false;
+    const std::string id = owners.of(entry, block);
+    const auto state = known.find(id);
+    if (id.empty() || (state != known.end() && (state->second.device || !state->second.found.empty()))) {
+      continue;
+    }
+    found[id].found.push_back(FoundMount{.path = path,
+                                         .block = block,
+                                         .read_only = is_read_only(entry),
+                                         .fs_type = block ? std::string{} : entry.fs_type,
+                                         .since = utc_text(std::chrono::system_clock::now())});
+    core.repairs.repaired("mount-found", "volume " + id + ": it is mounted at " + path +
+                                             ", of which the ledger knows nothing; it counts as held until that is unpublished, or staged "
+                                             "or published there again");
+  }
+  for (const auto& [id, state] : found) {
+    TRYV(core.ledger->save(id, state));
+  }
+  return mount::success();
+}
+
+}  // namespace
+
+std::string volume_of(const Core& core, const mount::LoopEntry& loop) {
+  constexpr std::string_view ending = ".img";
+  std::string name = base_name(loop.backing);
+  if (!name.ends_with(ending)) {
+    return {};
+  }
+  name.resize(name.size() - ending.size());
+  const bool known = is_volume_id(name) && (core.records->find(name) != nullptr || core.records->find_damaged(name));
+  return known ? name : std::string{};
+}
+
+Result<void> reconcile(Core& core) {
+  for (const std::string& file : core.ledger->unreadable()) {
+    core.log->error("the ledger's {}; what is mounted counts as held by somebody unknown", file);
+  }
+  TRY(const auto kernel, core.kernels.for_volume("node"));
+  TRY(const auto loops, kernel->loops());
+  const Owners owners{core, loops};
+  if (core.ledger->all().empty() && owners.empty()) {
+    return mount::success();
+  }
+  TRY(auto table, kernel->mount_table());
+  Mounts mounts;
+  for (mount::MountEntry& entry : table) {
+    mounts[entry.mount_point] = std::move(entry);
+  }
+  TRYV(drop_gone(core, mounts));
+  return find_lost(core, owners, mounts);
 }
 
 }  // namespace ordinald::agent

@@ -14,6 +14,9 @@ constexpr std::string_view damaged_ending = ".json.damaged";
 
 std::string stem(const std::string& file, std::string_view ending) { return file.substr(0, file.size() - ending.size()); }
 
+/// Whether nothing is to be had from the text: no record of any agent, and not one of a newer agent, which must be kept.
+bool is_lost(const Result<std::string>& text) { return !text || (!parse_record(text.value()) && !has_other_schema(text.value())); }
+
 }  // namespace
 
 Result<std::unique_ptr<RecordStore>> RecordStore::open(const std::string& state_dir) {
@@ -42,7 +45,9 @@ Result<void> RecordStore::load() {
   std::ranges::sort(files);
   for (const std::string& file : files) {
     if (file.ends_with(damaged_ending)) {
-      damaged_.emplace(stem(file, damaged_ending), Damaged{.file = directory_ + "/" + file, .why = "it was set aside earlier"});
+      damaged_.emplace(
+          stem(file, damaged_ending),
+          Damaged{.file = directory_ + "/" + file, .why = "it was set aside earlier", .lost = is_lost(read_file(directory_ + "/" + file))});
     } else if (file.ends_with(temporary_ending)) {
       // Never renamed: whoever wrote it was not told that it is durable.
       TRYV(remove_file(directory_, file, Durability::until_reboot));
@@ -51,11 +56,11 @@ Result<void> RecordStore::load() {
       auto text = read_file(directory_ + "/" + file);
       auto record = text ? parse_record(text.value()) : Result<VolumeRecord>{text.error()};
       if (!record) {
-        set_aside(file, id, record.error().message);
+        set_aside(file, id, record.error().message, is_lost(text));
       } else if (record.value().id != id) {
-        set_aside(file, id, "it is the record of volume " + record.value().id);
+        set_aside(file, id, "it is the record of volume " + record.value().id, false);
       } else if (id_by_name_.contains(record.value().name)) {
-        set_aside(file, id, "its name " + record.value().name + " is also volume " + id_by_name_[record.value().name] + "'s");
+        set_aside(file, id, "its name " + record.value().name + " is also volume " + id_by_name_[record.value().name] + "'s", false);
       } else {
         id_by_name_[record.value().name] = id;
         records_[id] = std::make_shared<const VolumeRecord>(std::move(record.value()));
@@ -67,12 +72,12 @@ Result<void> RecordStore::load() {
   return mount::success();
 }
 
-void RecordStore::set_aside(const std::string& file, const std::string& id, const std::string& why) {
+void RecordStore::set_aside(const std::string& file, const std::string& id, const std::string& why, bool lost) {
   const std::string from = directory_ + "/" + file;
   const std::string to = directory_ + "/" + id + std::string{damaged_ending};
   std::error_code error;
   std::filesystem::rename(from, to, error);
-  damaged_[id] = Damaged{.file = error ? from : to, .why = why};
+  damaged_[id] = Damaged{.file = error ? from : to, .why = why, .lost = lost};
 }
 
 std::shared_ptr<const VolumeRecord> RecordStore::find(const std::string& id) const {
@@ -116,6 +121,7 @@ Result<void> RecordStore::save(const VolumeRecord& record) {
   const std::scoped_lock lock{mutex_};
   records_[record.id] = std::make_shared<const VolumeRecord>(record);
   id_by_name_[record.name] = record.id;
+  damaged_.erase(record.id);
   return mount::success();
 }
 
@@ -124,6 +130,8 @@ Result<void> RecordStore::remove(const std::string& id) {
   if (!removed) {
     return removed.error().with_context("volume " + id + ": its record");
   }
+  // One that was set aside before this one was made anew.
+  TRYV(remove_file(directory_, id + std::string{damaged_ending}, Durability::until_reboot));
   const std::scoped_lock lock{mutex_};
   const auto found = records_.find(id);
   if (found != records_.end()) {

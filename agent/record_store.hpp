@@ -20,6 +20,7 @@ class RecordStore {
   struct Damaged {
     std::string file;  ///< absolute path, where it lies now
     std::string why;
+    bool lost = false;  ///< it says nothing any more; else a person has to decide (a newer agent's record, another volume's)
   };
 
   /// Makes the directory (0700) where it is missing, and reads all. internal: the directory can't be read or written.
@@ -41,7 +42,7 @@ class RecordStore {
  private:
   explicit RecordStore(std::string directory) : directory_(std::move(directory)) {}
   Result<void> load();
-  void set_aside(const std::string& file, const std::string& id, const std::string& why);
+  void set_aside(const std::string& file, const std::string& id, const std::string& why, bool lost);
 
   const std::string directory_;
   mutable std::mutex mutex_;

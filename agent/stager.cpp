@@ -6,6 +6,7 @@
 #include "agent/access_rules.hpp"
 #include "agent/clock_text.hpp"
 #include "agent/content_guard.hpp"
+#include "agent/holds.hpp"
 #include "mount/mount_flags.hpp"
 
 namespace ordinald::agent {
@@ -59,7 +60,7 @@ class Undo {
       return error;
     }
     before_.refusal = error.code == ErrorCode::failed_precondition ? error.message : before_.refusal;
-    if (before_.stages.empty() && before_.publications.empty()) {
+    if (!before_.in_use()) {
       if (auto gone = let_go(core_, kernel_, id_, device_); !gone) {
         core_.log->warn("volume {}: after a failed stage: {}", id_, gone.error().message);
       }
@@ -137,11 +138,11 @@ Result<bool> Stager::repeated(const Request& request, Kernel& kernel, VolumeStat
     return false;
   }
   const Stage& asked = request.stage;
-  const char* what = held->block != asked.block                 ? "access type"
-                     : held->mode != asked.mode                 ? "access mode"
-                     : held->fs_type != asked.fs_type           ? "fs_type"
-                     : held->flags_digest != asked.flags_digest ? "mount flags"
-                                                                : nullptr;
+  const char* what = held->block != asked.block                                                ? "access type"
+                     : held->mode != asked.mode                                                ? "access mode"
+                     : held->fs_type != asked.fs_type                                          ? "fs_type"
+                     : held->flags_digest != unknown_digest && held->flags_digest != asked.flags_digest ? "mount flags"
+                                                                                               : nullptr;
   if (what != nullptr) {
     return mount::make_error(ErrorCode::already_exists,
                              "it is staged at " + asked.path + " since " + held->since + " with another " + what + "; unstage it first");
@@ -158,6 +159,11 @@ Result<void> Stager::stage_block(Request& request, Kernel& kernel, VolumeState& 
   for (const Stage& other : state.stages) {
     if (!other.block) {
       return refuse("it is staged as a filesystem at " + other.path + ", and can't be a raw block device at the same time");
+    }
+  }
+  for (const FoundMount& found : state.found) {
+    if (!found.block) {
+      return refuse("it is mounted as a filesystem at " + found.path + ", and can't be a raw block device at the same time");
     }
   }
   if (record.content != Content::raw) {
@@ -178,12 +184,17 @@ Result<void> Stager::stage_block(Request& request, Kernel& kernel, VolumeState& 
 Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& state) {
   VolumeRecord& record = request.record;
   TRYV(check_request(record, *request.pool, request.filesystem, request.flags, request.stage));
+  for (const FoundMount& found : state.found) {
+    if (found.block) {
+      return refuse("it is in use as a raw block device at " + found.path + ", and can't be a filesystem at the same time");
+    }
+  }
   for (const Stage& other : state.stages) {
     if (other.block) {
       return refuse("it is staged as a raw block device at " + other.path + ", and can't be a filesystem at the same time");
     }
-    if (other.path != request.stage.path &&
-        (other.options_digest != request.stage.options_digest || other.fs_type != request.stage.fs_type)) {
+    const bool other_options = other.options_digest != unknown_digest && other.options_digest != request.stage.options_digest;
+    if (other.path != request.stage.path && (other_options || other.fs_type != request.stage.fs_type)) {
       return refuse("it is staged at " + other.path + " with other options of the filesystem, which it can have once only");
     }
   }
@@ -198,6 +209,7 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
   state.fs_uuid = ready.value().uuid;
   state.refusal.clear();
   std::erase_if(state.stages, [&](const Stage& stage) { return stage.path == request.stage.path; });
+  state.forget_found(request.stage.path);
   state.stages.push_back(request.stage);
   if (auto saved = core_.ledger->save(record.id, state); !saved) {
     return undo.with(saved.error());
@@ -242,6 +254,17 @@ Result<void> Stager::grow_if_pending(Request& request, Kernel& kernel, const Vol
 Result<void> Stager::unstage(const csi::UnstageArgs& args) {
   TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
   TRY(VolumeState state, known_state(core_, *kernel, args.volume_id));
+  const bool held = !state.found.empty() || std::ranges::any_of(state.publications, [&](const Publication& publication) {
+    return publication.staging_path == args.staging_path;
+  });
+  if (state.device && held) {
+    TRYV(release_gone_holds(core_, *kernel, args.volume_id, state));
+  }
+  for (const FoundMount& found : state.found) {
+    if (found.path != args.staging_path) {
+      return refuse("it is still mounted at " + found.path + " for somebody unknown, found at " + found.since + "; unpublish that first");
+    }
+  }
   for (const Publication& publication : state.publications) {
     if (publication.staging_path == args.staging_path) {
       return refuse("it is still published from " + args.staging_path + " to " + to_string(publication.holder) + " at " +
@@ -265,7 +288,8 @@ Result<void> Stager::unstage(const csi::UnstageArgs& args) {
     }
   }
   std::erase_if(state.stages, [&](const Stage& entry) { return entry.path == args.staging_path; });
-  if (state.stages.empty() && state.publications.empty()) {
+  state.forget_found(args.staging_path);
+  if (!state.in_use()) {
     TRYV(let_go(core_, *kernel, args.volume_id, device));
     state = VolumeState{};
   }
@@ -300,6 +324,13 @@ Result<VolumeState> known_state(const Core& core, Kernel& kernel, const std::str
   if (const auto record = core.records->find(id); record != nullptr && state.fs_type.empty() && record->content != Content::raw) {
     state.fs_type = record->fs_type;
     state.fs_uuid = record->fs_uuid;
+  }
+  for (const FoundMount& found : state.found) {
+    if (!found.block && state.fs_type.empty()) {  // raw, or without a record: what is mounted is what it holds
+      TRY(const mount::PathInfo info, kernel.inspect_path(found.path));
+      state.fs_type = found.fs_type;
+      state.fs_uuid = info.fs_uuid;
+    }
   }
   return state;
 }

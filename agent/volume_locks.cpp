@@ -29,6 +29,15 @@ Result<VolumeLocks::Guard> VolumeLocks::acquire(const std::string& key, std::str
   return Guard{*this, key};
 }
 
+std::optional<VolumeLocks::Guard> VolumeLocks::try_acquire(const std::string& key, std::string what) {
+  const std::scoped_lock lock{mutex_};
+  if (held_.contains(key)) {
+    return std::nullopt;
+  }
+  held_.emplace(key, Holder{.what = std::move(what), .since = std::chrono::system_clock::now(), .started = Clock::now()});
+  return std::optional<Guard>{std::in_place, *this, key};
+}
+
 void VolumeLocks::release(const std::string& key) {
   {
     const std::scoped_lock lock{mutex_};

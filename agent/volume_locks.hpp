@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "csi/volume_ops.hpp"
@@ -40,6 +41,9 @@ class VolumeLocks {
 
   /// `key`: a volume's id, or another name that calls can meet at. `what`: the call's name, for the refusal of others.
   Result<Guard> acquire(const std::string& key, std::string what, const csi::CallContext& call);
+
+  /// The guard, where nobody has it; never waits.
+  std::optional<Guard> try_acquire(const std::string& key, std::string what);
 
   /// When a call that comes at `now` gives up waiting.
   static Clock::time_point patience(const csi::CallContext& call, Clock::time_point now);

@@ -17,7 +17,7 @@ using mount::make_error;
 constexpr std::uint64_t cap_sys_resource = std::uint64_t{1} << 24U;
 
 bool is_stage_or_target(const VolumeState& state, const std::string& path) {
-  return state.stage_at(path) != nullptr || state.publication_at(path) != nullptr;
+  return state.stage_at(path) != nullptr || state.publication_at(path) != nullptr || state.found_at(path) != nullptr;
 }
 
 }  // namespace
@@ -46,13 +46,14 @@ Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config,
   TRY(auto digest, KeyedDigest::open(config.run_dir));
   auto core = std::unique_ptr<Core>{new Core{.config = config,
                                              .kernels = kernels,
-                                             .log = std::move(log),
+                                             .log = log,
                                              .records = std::move(records),
                                              .ledger = std::move(ledger),
                                              .digest = std::move(digest),
                                              .pools = {},
                                              .grows_mounted_ext4 = environment.grows_mounted_ext4,
-                                             .promises = {}}};
+                                             .promises = {},
+                                             .repairs = RepairLog{log}}};
   for (const PoolConfig& pool : config.pools) {
     auto image_pool =
         std::make_unique<mount::ImagePool>(mount::ImagePool::Settings{.name = pool.name, .directory = pool.directory, .thick = pool.thick});
@@ -74,19 +75,6 @@ Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config,
   return std::unique_ptr<VolumeManager>{new VolumeManager{std::move(core)}};
 }
 
-void VolumeManager::finish_deletions() {
-  for (const auto& record : core_->records->all()) {
-    if (!record->deleting) {
-      continue;
-    }
-    if (auto removed = delete_volume({}, record->id); !removed) {
-      core_->log->warn("a delete that was interrupted can't be finished yet: {}", removed.error().message);
-    } else {
-      core_->log->info("volume {}: a delete that was interrupted is finished", record->id);
-    }
-  }
-}
-
 template <class Work>
 auto VolumeManager::locked(const csi::CallContext& call, const std::string& volume_id, const char* what, Work work) -> decltype(work()) {
   TRY(const auto guard, locks_.acquire(volume_id, what, call));
@@ -101,7 +89,7 @@ Result<bool> VolumeManager::ready() { return true; }
 
 Result<csi::Volume> VolumeManager::create_volume(const csi::CallContext& call, const csi::CreateVolumeArgs& args) {
   // Two calls for one name meet at the name; the volume has no id yet.
-  TRY(const auto guard, locks_.acquire("named " + args.name, "CreateVolume", call));
+  TRY(const auto guard, locks_.acquire(create_key(args.name), "CreateVolume", call));
   return provisioner_.create(args);
 }
 
@@ -216,15 +204,18 @@ Result<void> VolumeManager::unpublish(const csi::CallContext& call, const csi::U
 Result<csi::VolumeStats> VolumeManager::stats(const csi::CallContext& call, const csi::StatsArgs& args) {
   return locked(call, args.volume_id, "NodeGetVolumeStats", [&]() -> Result<csi::VolumeStats> {
     TRY(const auto record, core_->require(args.volume_id));
-    const VolumeState state = core_->ledger->state(args.volume_id);
-    if (!is_stage_or_target(state, args.volume_path) || !state.device) {
-      return make_error(ErrorCode::not_found, "it is neither staged nor published at " + args.volume_path);
+    VolumeState state = core_->ledger->state(args.volume_id);
+    const auto nowhere = [&] { return make_error(ErrorCode::not_found, "it is neither staged nor published at " + args.volume_path); };
+    if (!is_stage_or_target(state, args.volume_path)) {
+      return nowhere();
     }
-    const Stage* stage = state.stage_at(args.volume_path);
-    const Publication* publication = state.publication_at(args.volume_path);
     TRY(const auto kernel, core_->kernels.for_volume(args.volume_id));
+    TRY(state, known_state(*core_, *kernel, args.volume_id));
+    if (!state.device) {
+      return nowhere();
+    }
     csi::VolumeStats stats;
-    if (publication != nullptr ? publication->block : stage->block) {
+    if (state.is_block_at(args.volume_path)) {
       TRY(const mount::Device device, kernel->inspect_device(*state.device));
       stats.block = true;
       stats.total = static_cast<std::int64_t>(device.size);

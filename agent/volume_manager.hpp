@@ -1,12 +1,15 @@
 #pragma once
 
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "agent/core.hpp"
 #include "agent/health.hpp"
 #include "agent/provisioner.hpp"
 #include "agent/publisher.hpp"
+#include "agent/repairs.hpp"
 #include "agent/stager.hpp"
 #include "agent/volume_locks.hpp"
 
@@ -31,8 +34,12 @@ class VolumeManager final : public csi::VolumeOps {
   static Result<std::unique_ptr<VolumeManager>> open(const Config& config, mount::KernelSource& kernels,
                                                      std::shared_ptr<spdlog::logger> log);
 
-  /// Finishes deletes that a crash interrupted. Touches pools: to be called after the socket is open, from a thread that may block.
-  void finish_deletions();
+  /// One round of repairs (repairs.hpp). Touches devices: to be called after the socket is open, by one thread that may block.
+  void repair(const std::stop_token& stop = {}) { repairs_.round(stop); }
+  /// Repairs since the start, by kind.
+  [[nodiscard]] std::map<std::string, std::uint64_t> repair_counts() const { return core_->repairs.counts(); }
+  /// What nobody owns and a person has to decide, with the command to use.
+  [[nodiscard]] std::set<std::string> findings() const { return core_->repairs.findings(); }
 
   Result<bool> ready() override;
   Result<csi::Volume> create_volume(const csi::CallContext& call, const csi::CreateVolumeArgs& args) override;
@@ -70,6 +77,7 @@ class VolumeManager final : public csi::VolumeOps {
   Stager stager_{*core_};
   Publisher publisher_{*core_};
   Health health_{*core_};
+  Repairs repairs_{*core_, locks_, provisioner_};
 };
 
 }  // namespace ordinald::agent

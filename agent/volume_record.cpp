@@ -149,6 +149,15 @@ Result<VolumeRecord> parse_record(std::string_view text) {
   }
 }
 
+bool has_other_schema(std::string_view text) {
+  const json file = json::parse(text, nullptr, false);
+  if (!file.is_object()) {
+    return false;
+  }
+  const auto schema = file.find("schema");
+  return schema != file.end() && schema->is_number_integer() && *schema != VolumeRecord::schema;
+}
+
 bool is_volume_id(std::string_view id) {
   const auto safe = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';

@@ -64,6 +64,9 @@ std::string to_json(const VolumeRecord& record);
 /// Reads one. Refuses, with what is wrong: no JSON, another schema, a missing or mistyped member, an impossible value. Never throws.
 Result<VolumeRecord> parse_record(std::string_view text);
 
+/// Whether the text is a record of a schema that this agent doesn't know.
+bool has_other_schema(std::string_view text);
+
 /// Whether `id` can be one of ours, and so a file name: [A-Za-z0-9._-], 1 to 128 bytes, not beginning with a dot.
 bool is_volume_id(std::string_view id);
 

@@ -68,6 +68,7 @@ TEST_CASE("every key is read, comments are skipped", "[config]") {
       "drainSeconds": 600,
       "deviceTimeoutSeconds": 5,
       "toolTimeoutSeconds": 86400,
+      "repairIntervalSeconds": 60,
       "defaultFsType": "btrfs",
       "pools": [
         {"name": "fast", "kind": "image", "directory": "/mnt/fast", "provisioning": "thin", "overcommit": 2.5,
@@ -89,6 +90,7 @@ TEST_CASE("every key is read, comments are skipped", "[config]") {
   CHECK(config.drain == std::chrono::seconds{600});
   CHECK(config.device_timeout == std::chrono::seconds{5});
   CHECK(config.tool_timeout == std::chrono::seconds{86400});
+  CHECK(config.repair_interval == std::chrono::seconds{60});
   CHECK(config.default_fs_type == "btrfs");
   REQUIRE(config.pools.size() == 2);
   CHECK(config.pools[0] == PoolConfig{.name = "fast",

@@ -149,15 +149,16 @@ TEST_CASE("health: a mount that is gone is told by the node", "[health][root]") 
   CHECK(node_view(rig, volume.id, volume.target, volume.staging).health_statuses_size() == 0);
 }
 
-TEST_CASE("health: a damaged record is not unknown: it is listed and refused, and what is mounted can still be let go", "[health][root]") {
+TEST_CASE("health: a record of a newer agent is not unknown: it is listed and refused, and what is mounted can still be let go",
+          "[health][root]") {
   Rig rig;
   const LiveVolume live = bring_up(rig, "live", ext4);
   const std::string idle = rig.create("idle", ext4);
   const LiveVolume other = bring_up(rig, "other", ext4);
   const fs::path live_record = rig.record_of(live.id);
   rig.agent().kill();
-  write_file(live_record, "{ \"schema\": 1, \"id\": ");
-  write_file(rig.record_of(idle), "");
+  write_file(live_record, "{ \"schema\": 99, \"id\": [] }");
+  write_file(rig.record_of(idle), "{ \"schema\": 99 }");
   rig.agent().start();
 
   for (const std::string& id : {live.id, idle}) {
@@ -184,6 +185,38 @@ TEST_CASE("health: a damaged record is not unknown: it is listed and refused, an
   CHECK(rig.unstage(live.id, live.staging) == OK);
   CHECK(mounts_beneath(live.staging).empty());
   CHECK_FALSE(fs::exists(live.target));
+}
+
+TEST_CASE("health: a damaged record is made anew from the volume's image, and the volume is served on", "[health][root]") {
+  Rig rig;
+  const LiveVolume live = bring_up(rig, "live", ext4);
+  const LiveVolume idle = bring_up(rig, "idle", ext4);
+  REQUIRE(try_write(idle.target / "data", "kept") == 0);
+  REQUIRE(rig.unpublish(idle.id, idle.target) == OK);
+  REQUIRE(rig.unstage(idle.id, idle.staging) == OK);
+  rig.agent().kill();
+  write_file(rig.record_of(live.id), "{ \"schema\": 1, \"id\": ");
+  write_file(rig.record_of(idle.id), "");
+  rig.agent().start();
+  // The repair runs beside the calls, begun with the socket; until it is done they are refused.
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!unwell(rig).empty() && std::chrono::steady_clock::now() < deadline) {
+  }
+  CHECK(unwell(rig).empty());
+
+  CHECK(rig.publish(live.id, ext4, live.staging, rig.target("second")) == FAILED_PRECONDITION);  // it is held as before
+  CHECK(rig.unpublish(live.id, live.target) == OK);
+  CHECK(rig.unstage(live.id, live.staging) == OK);
+  REQUIRE(rig.stage(idle.id, ext4, idle.staging) == OK);
+  REQUIRE(rig.publish(idle.id, ext4, idle.staging, idle.target) == OK);
+  CHECK(read_file(idle.target / "data") == "kept");
+  CHECK(rig.unpublish(idle.id, idle.target) == OK);
+  CHECK(rig.unstage(idle.id, idle.staging) == OK);
+  for (const std::string& id : {live.id, idle.id}) {
+    CHECK(rig.remove(id) == OK);
+  }
+  CHECK(fs::is_empty(rig.root() / "state" / "volumes"));
+  CHECK(fs::is_empty(rig.pool()));
 }
 
 TEST_CASE("health: ListVolumeHealth gives the unwell only, paged as the other lists", "[health][root]") {

@@ -1,0 +1,33 @@
+#include "agent/repair_log.hpp"
+
+namespace ordinald::agent {
+
+void RepairLog::repaired(const std::string& kind, const std::string& message) {
+  {
+    const std::scoped_lock lock{mutex_};
+    ++counts_[kind];
+  }
+  log_->warn("repair {}: {}", kind, message);
+}
+
+void RepairLog::reported(const std::string& message) {
+  {
+    const std::scoped_lock lock{mutex_};
+    if (!findings_.insert(message).second) {
+      return;
+    }
+  }
+  log_->warn("nobody owns this, and it is left alone: {}", message);
+}
+
+std::map<std::string, std::uint64_t> RepairLog::counts() const {
+  const std::scoped_lock lock{mutex_};
+  return counts_;
+}
+
+std::set<std::string> RepairLog::findings() const {
+  const std::scoped_lock lock{mutex_};
+  return findings_;
+}
+
+}  // namespace ordinald::agent

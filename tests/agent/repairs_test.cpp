@@ -1,0 +1,267 @@
+/// What the agent finds and mends by itself, at start and in its rounds of repairs, on the fake kernel.
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+
+#include "tests/agent/fake_rig.hpp"
+
+using namespace ordinald;
+using namespace ordinald::testing;  // the fake agent, and all of agent/
+
+namespace {
+
+constexpr AccessMode single = AccessMode::single_node_single_writer;
+
+/// As after a crash that took /run's files too, but not the mounts.
+void lose_ledger(FakeRig& rig) {
+  rig.manager.reset();
+  std::filesystem::remove_all(rig.run_dir() + "/ledger");
+  rig.start();
+}
+
+std::uint64_t count(const FakeRig& rig, const std::string& kind) {
+  const auto counts = rig.manager->repair_counts();
+  const auto found = counts.find(kind);
+  return found == counts.end() ? 0 : found->second;
+}
+
+}  // namespace
+
+TEST_CASE("a lost ledger: what is mounted is still held, and the same calls go on") {
+  FakeRig rig;
+  rig.fs_type = GENERATE(as<std::string>{}, "ext4", "btrfs");
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  lose_ledger(rig);
+  CHECK(count(rig, "mount-found") == 2);
+  refused(rig.publish("/pods/b", single, "db-9"), ErrorCode::failed_precondition, "mounted at /pods/a for somebody unknown");
+  refused(rig.unstage(), ErrorCode::failed_precondition, "still mounted at /pods/a");
+  refused(rig.remove(), ErrorCode::failed_precondition, "mounted at");
+
+  SECTION("statistics are served") { CHECK(rig.manager->stats({}, {.volume_id = rig.id, .volume_path = "/pods/a", .staging_path = {}})); }
+  SECTION("publishing there again tells who it is") {
+    REQUIRE(rig.publish());
+    rig.crash();
+    refused(rig.publish("/pods/b", single, "db-9"), ErrorCode::failed_precondition, "/db-0 (uid uid-db-0)");
+  }
+  SECTION("staging there again") {
+    REQUIRE(rig.stage());
+    refused(rig.publish("/pods/b", single, "db-9"), ErrorCode::failed_precondition, "/pods/a");
+  }
+  SECTION("a crash in between changes nothing") {
+    rig.crash();
+    refused(rig.publish("/pods/b", single, "db-9"), ErrorCode::failed_precondition, "/pods/a");
+  }
+  SECTION("the rounds leave it alone") {
+    rig.manager->repair();
+    refused(rig.publish("/pods/b", single, "db-9"), ErrorCode::failed_precondition, "/pods/a");
+  }
+  REQUIRE(rig.unpublish());
+  CHECK(rig.publish("/pods/b", single, "db-9"));
+  REQUIRE(rig.unpublish("/pods/b"));
+  REQUIRE(rig.unstage());
+  CHECK(rig.remove());
+  CHECK(rig.node.with([](FakeState& state) { return state.loops.empty() && state.mounts.empty() && state.images.empty(); }));
+}
+
+TEST_CASE("a lost ledger of a block volume: its node is still held") {
+  FakeRig rig;
+  rig.block = true;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  lose_ledger(rig);
+  CHECK(count(rig, "mount-found") == 1);
+  rig.manager->repair();
+  refused(rig.publish("/pods/b", single, "db-9"), ErrorCode::failed_precondition, "/pods/a");
+  refused(rig.unstage(), ErrorCode::failed_precondition, "/pods/a");
+  REQUIRE(rig.publish());
+  REQUIRE(rig.unpublish());
+  REQUIRE(rig.unstage());
+  CHECK(rig.node.with([](FakeState& state) { return state.loops.empty() && state.mounts.empty(); }));
+}
+
+TEST_CASE("a ledger entry that is garbage is as good as lost") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  rig.manager.reset();
+  write_file(rig.run_dir() + "/ledger/" + rig.id + ".json", "{\"schema\": 1, \"bootId\"");
+  rig.start();
+  refused(rig.publish("/pods/b", single, "db-9"), ErrorCode::failed_precondition, "/pods/a");
+  REQUIRE(rig.unpublish());
+  REQUIRE(rig.unstage());
+}
+
+TEST_CASE("a target that was taken away behind our back locks nobody out") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  const auto take_away = [&](bool path_too) {
+    rig.node.with([&](FakeState& state) {
+      std::erase_if(state.mounts, [](const auto& mount) { return mount.mount_point == "/pods/a"; });
+      if (path_too) {
+        state.root.erase("pods/a");
+      }
+    });
+  };
+  SECTION("while it is there, it holds") {
+    rig.manager->repair();
+    refused(rig.publish("/pods/b", single, "db-9"), ErrorCode::failed_precondition, "/pods/a");
+  }
+  SECTION("the next holder gets it at once") {
+    take_away(GENERATE(true, false));
+    CHECK(rig.reasons() == "MountGone");
+    REQUIRE(rig.publish("/pods/b", single, "db-9"));
+    CHECK(count(rig, "hold-released") == 1);
+    refused(rig.publish("/pods/a"), ErrorCode::failed_precondition, "db-9");
+  }
+  SECTION("also at the same target") {
+    take_away(true);
+    CHECK(rig.publish("/pods/a", single, "db-9"));
+  }
+  SECTION("it can be unstaged, and deleted") {
+    take_away(true);
+    REQUIRE(rig.unstage());
+    CHECK(rig.remove());
+  }
+  SECTION("a round ends the hold where the path is gone") {
+    take_away(true);
+    rig.manager->repair();
+    CHECK(count(rig, "hold-released") == 1);
+    CHECK(rig.reasons().empty());
+  }
+  SECTION("and leaves it to health where it is there, unmounted") {
+    take_away(false);
+    rig.manager->repair();
+    CHECK(count(rig, "hold-released") == 0);
+    CHECK(rig.reasons() == "MountGone");
+  }
+}
+
+TEST_CASE("a create that was interrupted and is not repeated is taken back") {
+  FakeRig rig;
+  const std::string point = GENERATE(as<std::string>{}, "create_image", "create_image.done");
+  rig.node.set_hook([&](const FakePoint& at) -> Result<void> {
+    if (at.name == point) {
+      throw Crash{};
+    }
+    return mount::success();
+  });
+  CHECK_THROWS_AS(rig.create(), Crash);
+  rig.crash();
+  rig.manager->repair();
+  CHECK(count(rig, "create-undone") == 1);
+  CHECK(rig.node.with([](FakeState& state) { return state.images.empty(); }));
+  CHECK(rig.manager->get_capacity({}, {}).value().available == 90 * gib);
+  CHECK(rig.create());
+}
+
+TEST_CASE("a loop device that a crash left is taken away, and no other") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  rig.node.set_hook([](const FakePoint& point) -> Result<void> {
+    if (point.name == "attach.done") {
+      throw Crash{};
+    }
+    return mount::success();
+  });
+  CHECK_THROWS_AS(rig.stage(), Crash);
+  rig.crash();
+  const auto loops = [&] { return rig.node.with([](FakeState& state) { return state.loops.size(); }); };
+  REQUIRE(loops() == 1);
+  SECTION("ours") {
+    rig.manager->repair();
+    CHECK(loops() == 0);
+    CHECK(count(rig, "loop-detached") == 1);
+  }
+  SECTION("a person's") {
+    rig.node.with([](FakeState& state) { state.loops.begin()->second.by_agent = false; });
+    rig.manager->repair();
+    CHECK(loops() == 1);
+    REQUIRE(rig.manager->findings().size() == 1);
+    CHECK_THAT(*rig.manager->findings().begin(), Catch::Contains("losetup -d /dev/loop0"));
+  }
+  SECTION("one that is staged") {
+    REQUIRE(rig.stage());
+    rig.manager->repair();
+    CHECK(loops() == 1);
+  }
+}
+
+TEST_CASE("a lost record is made anew from the image, and what it holds is served, never formatted") {
+  FakeRig rig;
+  rig.parameters = {{"csi.storage.k8s.io/pvc/name", "data-db-0"}, {"csi.storage.k8s.io/pvc/namespace", "prod"}};
+  REQUIRE(rig.create());
+  const std::string id = rig.id;
+  const bool formatted = GENERATE(true, false);
+  if (formatted) {
+    REQUIRE(rig.stage());
+    REQUIRE(rig.unstage());
+  }
+  const auto formats = rig.node.passed("run_tool");
+  rig.manager.reset();
+  const bool gone = GENERATE(true, false);
+  if (gone) {
+    std::filesystem::remove(rig.record_file());
+  } else {
+    write_file(rig.record_file(), "{\"schema\": 1, ");
+  }
+  rig.start();
+  refused(rig.stage(), gone ? ErrorCode::not_found : ErrorCode::failed_precondition, id);
+  rig.manager->repair();
+  CHECK(count(rig, "record-recovered") == 1);
+  CHECK(rig.reasons().empty());
+
+  // A repeated create finds it by its name, with the same parameters.
+  REQUIRE(rig.create());
+  CHECK(rig.id == id);
+  if (formatted) {
+    REQUIRE(rig.stage());
+    CHECK(rig.node.passed("run_tool") <= formats + 1);  // the check
+    CHECK(rig.content().type == "ext4");
+    REQUIRE(rig.publish());
+    REQUIRE(rig.unpublish());
+    REQUIRE(rig.unstage());
+  } else {
+    refused(rig.stage(), ErrorCode::failed_precondition, "never formatted");
+    CHECK(rig.node.passed("run_tool") == formats);
+  }
+  rig.crash();
+  CHECK(count(rig, "record-recovered") == 0);
+  REQUIRE(rig.remove());
+  CHECK(std::filesystem::is_empty(std::filesystem::path{rig.record_file()}.parent_path()));
+}
+
+TEST_CASE("a record is not made anew where a person has to decide") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  rig.manager.reset();
+  SECTION("a newer agent's") { write_file(rig.record_file(), "{\"schema\": 2}"); }
+  SECTION("an image without a label") {
+    std::filesystem::remove(rig.record_file());
+    rig.node.with([](FakeState& state) { state.images.front()->label.clear(); });
+  }
+  SECTION("no image") {
+    write_file(rig.record_file(), "");
+    rig.node.with([](FakeState& state) { state.images.clear(); });
+  }
+  rig.start();
+  rig.manager->repair();
+  rig.manager->repair();
+  CHECK(count(rig, "record-recovered") == 0);
+  CHECK_FALSE(rig.stage());
+}
+
+TEST_CASE("a strange file in a pool is reported once, with the command, and left alone") {
+  FakeRig rig;
+  rig.node.with([](FakeState& state) { state.add_image({.directory = "/pool", .file = "old.img", .volume_id = {}}, 4096); });
+  rig.manager->repair();
+  rig.manager->repair();
+  REQUIRE(rig.manager->findings().size() == 1);
+  CHECK_THAT(*rig.manager->findings().begin(), Catch::Contains("rm /pool/old.img"));
+  CHECK(rig.node.with([](FakeState& state) { return state.images.size(); }) == 1);
+}
