@@ -79,6 +79,7 @@ class Kernel {
   virtual Result<PathInfo> bind(const BindRequest& request) = 0;
   /// Unmounts (plain, UMOUNT_NOFOLLOW) all that is stacked there and is as expected, then removes as asked. Not a mount, or nothing there,
   /// is success (and removes as asked). failed_precondition: busy (EBUSY), a mount of something else, a directory with content.
+  /// After a write-back that was asked for and failed: its errno, with the unmount done, so that the next one is success.
   virtual Result<void> unmount(const UnmountRequest& request) = 0;
   virtual Result<PathInfo> inspect_path(const std::string& path) = 0;
   /// The mount table of this process's namespace.

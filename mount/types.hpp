@@ -161,7 +161,10 @@ struct UnmountRequest {
   std::string path{};
   Expected expected{};  ///< a mount of anything else is left alone: failed_precondition
   bool remove = false;  ///< afterwards remove the directory (only when empty) or the file (only when of size 0)
-  void fields(auto& f) { f(path, expected, remove); }
+  /// Write back what is cached first, syncfs(2): umount(2) does that too, but says nothing when it fails. What failed is told after the
+  /// unmount, once: a device that stays sick must not make a mount that nobody can take away.
+  bool write_back = false;
+  void fields(auto& f) { f(path, expected, remove, write_back); }
 };
 
 enum class FileKind : std::uint8_t { none, directory, regular, block_device, symlink, other };

@@ -13,8 +13,14 @@
 namespace ordinald::mount {
 namespace {
 
-/// Unmounts from the top down; answers what is at the path once no mount is.
-Result<PathInfo> unmount_all(const UnmountRequest& request) {
+/// syncfs(2) of the filesystem mounted there: 0, or an errno. It also tells of writes that failed earlier, unless somebody heard it before.
+int write_back(const std::string& path) {
+  const UniqueFd fd{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+  return fd && ::syncfs(fd.get()) == 0 ? 0 : errno;
+}
+
+/// Unmounts from the top down; answers what is at the path once no mount is. `lost` is the errno of a failed write-back.
+Result<PathInfo> unmount_all(const UnmountRequest& request, int& lost) {
   while (true) {
     // No descriptor is kept in between: one on the mount would make it busy.
     TRY(const auto info, read_path_info(request.path));
@@ -24,6 +30,9 @@ Result<PathInfo> unmount_all(const UnmountRequest& request) {
     if (!matches(info, request.expected)) {
       return make_error(ErrorCode::failed_precondition,
                         "not unmounting " + request.path + ": it is " + describe(info) + ", which is not this volume");
+    }
+    if (request.write_back && lost == 0) {
+      lost = write_back(request.path);
     }
     if (::umount2(request.path.c_str(), UMOUNT_NOFOLLOW) != 0) {
       const int error = errno;
@@ -67,11 +76,18 @@ Result<void> remove_target(const std::string& path, const PathInfo& info) {
 }  // namespace
 
 Result<void> unmount_path(const UnmountRequest& request) {
-  TRY(const auto left, unmount_all(request));
-  if (!request.remove || left.kind == FileKind::none) {
-    return success();
+  int lost = 0;
+  TRY(const auto left, unmount_all(request, lost));
+  if (request.remove && left.kind != FileKind::none) {
+    TRYV(remove_target(request.path, left));
   }
-  return remove_target(request.path, left);
+  if (lost != 0) {
+    return errno_error(
+        lost,
+        "it is unmounted, but what was written there last may be lost: writing it to the device failed (the kernel's log says "
+        "where)");
+  }
+  return success();
 }
 
 }  // namespace ordinald::mount

@@ -135,6 +135,10 @@ TEST_CASE("health: a filesystem that had errors is told by the node", "[health][
   CHECK((has_status(health, v1::DEGRADED) || has_status(health, v1::INACCESSIBLE)));
   // The next stage checks it, and the cause is gone.
   REQUIRE(rig.unpublish(volume.id, volume.target) == OK);
+  // What was still cached then could not be written: that is told, once.
+  const Outcome told = rig.unstage(volume.id, volume.staging);
+  CHECK(told == INTERNAL);
+  CHECK_THAT(told.message, Catch::Contains("may be lost"));
   REQUIRE(rig.unstage(volume.id, volume.staging) == OK);
   REQUIRE(rig.stage(volume.id, volume.capability, volume.staging) == OK);
   CHECK(node_view(rig, volume.id).health_statuses_size() == 0);
