@@ -52,7 +52,7 @@ Health::Entries Health::pool_entries(mount::Kernel& kernel, const VolumeRecord& 
     add(entries, HealthStatus::inaccessible, "PoolNotConfigured", pool.error().message);
     return entries;
   }
-  const auto findings = pool.value()->examine(kernel, pool_volume(record));
+  const auto findings = pool.value()->examine(kernel, pool_volume(record), core_.ledger->state(record.id).device);
   if (!findings) {
     add(entries, HealthStatus::inaccessible, "PoolUnreachable", findings.error().message);
     return entries;

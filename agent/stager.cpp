@@ -48,6 +48,28 @@ Result<void> check_request(const VolumeRecord& record, const mount::Pool& pool, 
   return mount::success();
 }
 
+/// The device, attached; where the volume is in use already, the one that it is in use as. Without this, an image that was replaced while
+/// its volume is mounted would give a second device beside the first.
+Result<Device> attach(const Core& core, Kernel& kernel, const mount::Pool& pool, const VolumeRecord& record, const VolumeState& state) {
+  TRY(const Device device, pool.attach(kernel, pool_volume(record)));
+  if (!state.device || (state.device->number == device.number && state.device->diskseq == device.diskseq)) {
+    return device;
+  }
+  const auto held = kernel.inspect_device(*state.device);
+  if (!held && held.error().code == ErrorCode::not_found) {
+    return device;  // taken away behind our back, and so nothing is mounted from it
+  }
+  if (auto gone = let_go(core, kernel, record.id, device); !gone) {
+    core.log->warn("volume {}: {}", record.id, gone.error().message);
+  }
+  if (!held) {
+    return held.error();
+  }
+  return refuse("it is in use as " + state.device->path + ", which stands on another file than the one that pool " + pool.name() +
+                " has for it now: that was replaced. Nothing was mounted; copy out what is needed, unpublish and unstage the volume, then "
+                "stage it again");
+}
+
 /// Takes back what a failed stage has done so far, unless it may still be going on.
 class Undo {
  public:
@@ -172,7 +194,7 @@ Result<void> Stager::stage_block(Request& request, Kernel& kernel, VolumeState& 
     record.fs_grown_for = 0;
     TRYV(core_.records->save(record));
   }
-  TRY(state.device, request.pool->attach(kernel, pool_volume(record)));
+  TRY(state.device, attach(core_, kernel, *request.pool, record, state));
   state.fs_type.clear();
   state.fs_uuid.clear();
   state.refusal.clear();
@@ -198,7 +220,7 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
       return refuse("it is staged at " + other.path + " with other options of the filesystem, which it can have once only");
     }
   }
-  TRY(const Device device, request.pool->attach(kernel, pool_volume(record)));
+  TRY(const Device device, attach(core_, kernel, *request.pool, record, state));
   Undo undo{core_, kernel, record.id, device, state};
   auto ready = ready_filesystem(core_, kernel, *request.pool, record, device, *request.filesystem);
   if (!ready) {
@@ -277,7 +299,9 @@ Result<void> Stager::unstage(const csi::UnstageArgs& args) {
   const Device device = *state.device;
   const Stage* stage = state.stage_at(args.staging_path);
   if (stage == nullptr || !stage->block) {
-    const mount::UnmountRequest unmount{.path = args.staging_path, .expected = state.expected_mount(), .remove = false};
+    const bool last = state.stages.size() == 1;
+    const mount::UnmountRequest unmount{
+        .path = args.staging_path, .expected = state.expected_mount(), .remove = false, .write_back = last && stage != nullptr};
     auto unmounted = kernel->unmount(unmount);
     if (!unmounted) {
       // Not staged there by us, and something else is: that is not ours to touch, nor to complain of.

@@ -76,13 +76,22 @@ Result<void> ImagePool::grow(Kernel& kernel, const PoolVolume& volume) const {
 
 Result<Device> ImagePool::attach(Kernel& kernel, const PoolVolume& volume) const {
   const std::string what = "pool " + settings_.name + ": attaching " + path(volume);
-  if (settings_.thick) {
-    // A hole may have come since: a discard by a tool or by hand, a copy that skipped zeros.
-    auto info = kernel.inspect_image(image(volume));
-    if (!info) {
-      return pool_error(info.error(), what);
+  const auto cut_short = [&](std::uint64_t size) {
+    return make_error(ErrorCode::failed_precondition, what + ": it has " + std::to_string(size) + " bytes, the volume " +
+                                                          std::to_string(volume.size) +
+                                                          "; the file was cut short: put it back from a copy (it is not used as it is)");
+  };
+  // Looked at before, so that a refusal leaves no loop device behind.
+  auto info = kernel.inspect_image(image(volume));
+  if (!info) {
+    return pool_error(info.error(), what);
+  }
+  if (info.value() && info.value()->volume_id == volume.id) {
+    if (info.value()->size < volume.size) {
+      return cut_short(info.value()->size);
     }
-    if (info.value() && info.value()->size >= volume.size) {
+    if (settings_.thick) {
+      // A hole may have come since: a discard by a tool or by hand, a copy that skipped zeros.
       auto filled = kernel.resize_image(ImageSpec{.image = image(volume), .size = info.value()->size, .thick = true});
       if (!filled) {
         return pool_error(filled.error(), what);
@@ -105,9 +114,7 @@ Result<Device> ImagePool::attach(Kernel& kernel, const PoolVolume& volume) const
     }
   }
   if (device.value().size < volume.size) {
-    return make_error(ErrorCode::failed_precondition, what + ": the device has " + std::to_string(device.value().size) +
-                                                          " bytes, the volume " + std::to_string(volume.size) +
-                                                          "; the file was cut short: put it back from a copy (it is not used as it is)");
+    return cut_short(device.value().size);
   }
   return device;
 }
@@ -135,7 +142,7 @@ Result<PoolBacking> ImagePool::backing(Kernel& kernel, const PoolVolume& volume)
   return PoolBacking{.size = info.value()->size, .label = std::move(info.value()->label)};
 }
 
-Result<std::vector<PoolFinding>> ImagePool::examine(Kernel& kernel, const PoolVolume& volume) const {
+Result<std::vector<PoolFinding>> ImagePool::examine(Kernel& kernel, const PoolVolume& volume, const std::optional<Device>& attached) const {
   auto info = kernel.inspect_image(image(volume));
   if (!info) {
     if (info.error().code == ErrorCode::not_found) {
@@ -164,6 +171,14 @@ Result<std::vector<PoolFinding>> ImagePool::examine(Kernel& kernel, const PoolVo
                                    .reason = "BackingFileTooShort",
                                    .message = path(volume) + " has " + std::to_string(info.value()->size) + " bytes, the volume " +
                                               std::to_string(volume.size) + "; it was cut short: put it back from a copy"}};
+  }
+  if (attached && (info.value()->device != attached->backing_device || info.value()->inode != attached->backing_inode)) {
+    return std::vector{
+        PoolFinding{.data_loss = true,
+                    .reason = "BackingFileReplaced",
+                    .message = path(volume) + " is another file than the one that " + attached->path +
+                               " stands on, which was deleted or moved away: what is written now is gone at the unstage, and "
+                               "the next stage uses the file that is there then. Copy the data out while it is mounted"}};
   }
   return std::vector<PoolFinding>{};
 }

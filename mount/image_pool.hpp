@@ -30,7 +30,7 @@ class ImagePool final : public Pool {
   Result<Device> attach(Kernel& kernel, const PoolVolume& volume) const override;
   Result<std::optional<Device>> find_attached(Kernel& kernel, const PoolVolume& volume) const override;
   Result<PoolBacking> backing(Kernel& kernel, const PoolVolume& volume) const override;
-  Result<std::vector<PoolFinding>> examine(Kernel& kernel, const PoolVolume& volume) const override;
+  Result<std::vector<PoolFinding>> examine(Kernel& kernel, const PoolVolume& volume, const std::optional<Device>& attached) const override;
 
   [[nodiscard]] const std::string& directory() const { return settings_.directory; }
 

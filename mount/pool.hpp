@@ -59,8 +59,10 @@ class Pool {
   virtual Result<std::optional<Device>> find_attached(Kernel& kernel, const PoolVolume& volume) const = 0;
   /// What backs the volume. not_found: nothing does here. failed_precondition: what has its place isn't its own.
   virtual Result<PoolBacking> backing(Kernel& kernel, const PoolVolume& volume) const = 0;
-  /// What is wrong with what backs the volume; nothing when all is well.
-  virtual Result<std::vector<PoolFinding>> examine(Kernel& kernel, const PoolVolume& volume) const = 0;
+  /// What is wrong with what backs the volume, and, where it is attached, with its being what the device stands on; nothing when all is
+  /// well.
+  virtual Result<std::vector<PoolFinding>> examine(Kernel& kernel, const PoolVolume& volume,
+                                                   const std::optional<Device>& attached) const = 0;
 };
 
 }  // namespace ordinald::mount
