@@ -39,13 +39,15 @@ TempDir::~TempDir() {
 }
 
 void release_everything_beneath(const std::filesystem::path& directory) {
+  // Now, because a loop's file has no path any more once the mount that it lies on was taken away lazily.
+  const std::vector<LoopDevice> loops = loops_beneath(directory);
   std::vector<std::string> mounts = mounts_beneath(directory);
   std::reverse(mounts.begin(), mounts.end());  // the table lists a mount after what it stands on
   for (const std::string& mount : mounts) {
     if (::umount2(mount.c_str(), UMOUNT_NOFOLLOW) != 0 && ::umount2(mount.c_str(), UMOUNT_NOFOLLOW | MNT_DETACH) != 0)
       std::fprintf(stderr, "can't unmount %s: %s\n", mount.c_str(), std::generic_category().message(errno).c_str());
   }
-  for (const LoopDevice& loop : loops_beneath(directory)) {
+  for (const LoopDevice& loop : loops) {
     const int fd = ::open(loop.path.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) continue;
     ::ioctl(fd, LOOP_CLR_FD, 0);
