@@ -57,8 +57,15 @@ namespace {
 class Loop {
  public:
   Loop(asio::io_context& io, asio::signal_set& signals, std::chrono::seconds whole_drain, spdlog::logger& log, const ServiceNotify& notify,
-       mount::WorkerPool& workers, int zygote)
-      : io_(io), signals_(signals), whole_drain_(whole_drain), log_(log), notify_(notify), workers_(workers), zygote_(io, zygote) {}
+       mount::WorkerPool& workers, int zygote, VolumeManager& volumes)
+      : io_(io),
+        signals_(signals),
+        whole_drain_(whole_drain),
+        log_(log),
+        notify_(notify),
+        workers_(workers),
+        zygote_(io, zygote),
+        volumes_(volumes) {}
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
   ~Loop() {
@@ -155,7 +162,9 @@ class Loop {
 
   /// Calls that wait for a device or a tool are told `unavailable` now: their callers try again with our successor.
   void cut_off() {
-    log_.warn("calls still run; those that wait for a device or a tool are cut off, and can be repeated");
+    for (const std::string& call : volumes_.running()) {
+      log_.warn("{} still runs; if it waits for a device or a tool it is cut off now, and can be repeated", call);
+    }
     workers_.stop();
   }
 
@@ -173,6 +182,7 @@ class Loop {
   const ServiceNotify& notify_;
   mount::WorkerPool& workers_;
   asio::posix::stream_descriptor zygote_;
+  VolumeManager& volumes_;
   asio::steady_timer watchdog_{io_};
   asio::steady_timer cut_off_{io_};
   asio::steady_timer deadline_{io_};
@@ -242,7 +252,8 @@ void Agent::repair_at_intervals(const std::stop_token& stop) {
 }
 
 int Agent::run() {
-  Loop loop{parts_->io, parts_->signals, parts_->config.drain, *parts_->log, parts_->notify, *parts_->workers, parts_->zygote.get()};
+  Loop loop{parts_->io,     parts_->signals,  parts_->config.drain, *parts_->log,
+            parts_->notify, *parts_->workers, parts_->zygote.get(), *parts_->volumes};
   std::jthread repairs{[this](const std::stop_token& stop) { repair_at_intervals(stop); }};
   const int status = loop.run([this, &repairs](milliseconds patience) {
     if (!parts_->server->shutdown(patience)) {
@@ -252,7 +263,6 @@ int Agent::run() {
     parts_->workers->stop();  // only a repair can still wait for a device: it is cut off, and done again by the next agent
     repairs.join();
     parts_->server.reset();
-    parts_->volumes.reset();
     return true;
   });
   parts_->log->info("ended; mounts stay as they are");

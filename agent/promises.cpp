@@ -1,6 +1,8 @@
 #include "agent/promises.hpp"
 
 #include <algorithm>
+#include <string_view>
+#include <unordered_set>
 
 namespace ordinald::agent {
 
@@ -39,10 +41,20 @@ PromiseBook::Reservation::~Reservation() {
   }
 }
 
-std::vector<Promise> PromiseBook::promised(const std::vector<std::shared_ptr<const VolumeRecord>>& records) const {
+std::vector<Promise> PromiseBook::promised(const std::vector<PoolView>& pools,
+                                           const std::vector<std::shared_ptr<const VolumeRecord>>& records) const {
   std::vector<Promise> result{pending_.begin(), pending_.end()};
+  std::unordered_set<std::string_view> known;
   for (const auto& record : records) {
+    known.insert(record->id);
     result.push_back(Promise{.pool = record->pool, .bytes = record->size});
+  }
+  for (const PoolView& view : pools) {
+    for (const mount::PoolImage& image : view.usage.images) {
+      if (!image.volume_id.empty() && !known.contains(image.volume_id)) {
+        result.push_back(Promise{.pool = view.pool->name, .bytes = image.size});
+      }
+    }
   }
   return result;
 }
@@ -50,7 +62,7 @@ std::vector<Promise> PromiseBook::promised(const std::vector<std::shared_ptr<con
 Result<PromiseBook::Reservation> PromiseBook::reserve(const std::string& pool, std::uint64_t bytes, const std::vector<PoolView>& pools,
                                                       const std::vector<std::shared_ptr<const VolumeRecord>>& records) {
   const std::scoped_lock lock{mutex_};
-  const std::uint64_t room = promisable(pool, pools, promised(records));
+  const std::uint64_t room = promisable(pool, pools, promised(pools, records));
   if (bytes > room) {
     return mount::make_error(ErrorCode::resource_exhausted,
                              "pool " + pool + " can't promise " + std::to_string(bytes) + " bytes more, only " + std::to_string(room) +
@@ -64,7 +76,7 @@ Result<PromiseBook::Reservation> PromiseBook::reserve(const std::string& pool, s
 std::uint64_t PromiseBook::available(const std::string& pool, const std::vector<PoolView>& pools,
                                      const std::vector<std::shared_ptr<const VolumeRecord>>& records) {
   const std::scoped_lock lock{mutex_};
-  return promisable(pool, pools, promised(records));
+  return promisable(pool, pools, promised(pools, records));
 }
 
 }  // namespace ordinald::agent

@@ -58,7 +58,9 @@ class PromiseBook {
                           const std::vector<std::shared_ptr<const VolumeRecord>>& records);
 
  private:
-  [[nodiscard]] std::vector<Promise> promised(const std::vector<std::shared_ptr<const VolumeRecord>>& records) const;
+  /// Of records, of calls that are under way, and of images whose record is lost: those weigh what they are.
+  [[nodiscard]] std::vector<Promise> promised(const std::vector<PoolView>& pools,
+                                              const std::vector<std::shared_ptr<const VolumeRecord>>& records) const;
 
   std::mutex mutex_;
   std::list<Promise> pending_;

@@ -160,11 +160,11 @@ Result<bool> Stager::repeated(const Request& request, Kernel& kernel, VolumeStat
     return false;
   }
   const Stage& asked = request.stage;
-  const char* what = held->block != asked.block                                                ? "access type"
-                     : held->mode != asked.mode                                                ? "access mode"
-                     : held->fs_type != asked.fs_type                                          ? "fs_type"
+  const char* what = held->block != asked.block                                                         ? "access type"
+                     : held->mode != asked.mode                                                         ? "access mode"
+                     : held->fs_type != asked.fs_type                                                   ? "fs_type"
                      : held->flags_digest != unknown_digest && held->flags_digest != asked.flags_digest ? "mount flags"
-                                                                                               : nullptr;
+                                                                                                        : nullptr;
   if (what != nullptr) {
     return mount::make_error(ErrorCode::already_exists,
                              "it is staged at " + asked.path + " since " + held->since + " with another " + what + "; unstage it first");

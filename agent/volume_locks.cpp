@@ -38,6 +38,15 @@ std::optional<VolumeLocks::Guard> VolumeLocks::try_acquire(const std::string& ke
   return std::optional<Guard>{std::in_place, *this, key};
 }
 
+std::vector<std::string> VolumeLocks::held() {
+  const std::scoped_lock lock{mutex_};
+  std::vector<std::string> list;
+  for (const auto& [key, holder] : held_) {
+    list.push_back(holder.what + " of " + key + " since " + utc_text(holder.since));
+  }
+  return list;
+}
+
 void VolumeLocks::release(const std::string& key) {
   {
     const std::scoped_lock lock{mutex_};

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "csi/volume_ops.hpp"
 
@@ -44,6 +45,9 @@ class VolumeLocks {
 
   /// The guard, where nobody has it; never waits.
   std::optional<Guard> try_acquire(const std::string& key, std::string what);
+
+  /// Who has what since when, for people: `NodeStageVolume of data-db-0-1a2b3c4d since …`.
+  [[nodiscard]] std::vector<std::string> held();
 
   /// When a call that comes at `now` gives up waiting.
   static Clock::time_point patience(const csi::CallContext& call, Clock::time_point now);

@@ -36,6 +36,8 @@ class VolumeManager final : public csi::VolumeOps {
 
   /// One round of repairs (repairs.hpp). Touches devices: to be called after the socket is open, by one thread that may block.
   void repair(const std::stop_token& stop = {}) { repairs_.round(stop); }
+  /// What is being worked on: `NodeStageVolume of data-db-0-1a2b3c4d since …`.
+  [[nodiscard]] std::vector<std::string> running() { return locks_.held(); }
   /// Repairs since the start, by kind.
   [[nodiscard]] std::map<std::string, std::uint64_t> repair_counts() const { return core_->repairs.counts(); }
   /// What nobody owns and a person has to decide, with the command to use.

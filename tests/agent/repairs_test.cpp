@@ -254,6 +254,9 @@ TEST_CASE("a record is not made anew where a person has to decide") {
   rig.manager->repair();
   CHECK(count(rig, "record-recovered") == 0);
   CHECK_FALSE(rig.stage());
+  // What its image can grow to is promised, record or not.
+  const std::int64_t images = rig.node.with([](FakeState& state) { return static_cast<std::int64_t>(state.images.size()); });
+  CHECK(rig.manager->get_capacity({}, {}).value().available == (90 - images) * gib);
 }
 
 TEST_CASE("a strange file in a pool is reported once, with the command, and left alone") {
