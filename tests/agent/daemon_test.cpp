@@ -158,9 +158,13 @@ class Daemon {
   }
 
   /// The process that makes workers.
+  [[nodiscard]] static std::vector<pid_t> children_of(pid_t parent) {
+    std::istringstream text{read_file("/proc/" + std::to_string(parent) + "/task/" + std::to_string(parent) + "/children")};
+    return {std::istream_iterator<pid_t>{text}, {}};
+  }
+
   [[nodiscard]] pid_t zygote() const {
-    std::istringstream children{read_file("/proc/" + std::to_string(pid_) + "/task/" + std::to_string(pid_) + "/children")};
-    for (pid_t child = 0; children >> child;) {
+    for (const pid_t child : children_of(pid_)) {
       if (read_file("/proc/" + std::to_string(child) + "/comm") == "ordinald-fork\n") {
         return child;
       }
@@ -360,7 +364,12 @@ TEST_CASE("SIGTERM ends it within its deadline while a call hangs", "[daemon][ro
   const std::string file = temp.path() / "agent.json";
   write_file(file, R"({"drainSeconds": 2})");
   daemon.start({"--config", file});
-  REQUIRE(::kill(daemon.zygote(), SIGSTOP) == 0);  // so no worker is made, and a call waits
+  // No worker is made, and those that there are are gone, so a call waits.
+  const pid_t zygote = daemon.zygote();
+  REQUIRE(::kill(zygote, SIGSTOP) == 0);
+  for (const pid_t worker : Daemon::children_of(zygote)) {
+    ::kill(worker, SIGKILL);
+  }
 
   testing::CsiClient client{"unix://" + daemon.socket()};
   csi::v1::CreateVolumeRequest create;

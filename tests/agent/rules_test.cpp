@@ -176,16 +176,22 @@ TEST_CASE("promises: honest on one file system, thin and thick, with a reserve")
   CHECK(promisable("gone", pools, {}) == 0);
 
   PromiseBook book;
+  // An image whose record is lost weighs what it is.
+  CHECK(book.available("thin", pools, {}) == 300);
+  VolumeRecord a;
+  a.id = "a";
+  a.pool = "thin";
+  const std::vector records{std::make_shared<const VolumeRecord>(a)};
   {
-    const auto first = book.reserve("thin", 500, pools, {});
+    const auto first = book.reserve("thin", 500, pools, records);
     REQUIRE(first);
-    CHECK(book.available("thin", pools, {}) == 200);
-    const auto second = book.reserve("thick", 201, pools, {});
+    CHECK(book.available("thin", pools, records) == 200);
+    const auto second = book.reserve("thick", 201, pools, records);
     REQUIRE_FALSE(second);
     CHECK(second.error().code == ordinald::mount::ErrorCode::resource_exhausted);
     CHECK_THAT(second.error().message, Catch::Contains("only 200"));
   }
-  CHECK(book.available("thin", pools, {}) == 700);
+  CHECK(book.available("thin", pools, records) == 700);
 }
 
 TEST_CASE("digests: the same under one key, other under another, and no list is like another") {
