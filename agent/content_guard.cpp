@@ -93,7 +93,7 @@ class Guard {
     }
     return refuse("its record says " + record_.fs_type + " with UUID " + record_.fs_uuid + ", but found on " + device + ": " +
                   (probe.signatures.empty() ? "no filesystem at all" : describe(probe)) +
-                  "; it is not mounted and nothing is changed: put the volume's own data back, or look with blkid -p " + device);
+                  "; it is not mounted and nothing is changed: put the volume's own data back, or look with blkid -p " + lasting_path());
   }
 
   Result<void> clear_half_made() {
@@ -128,7 +128,7 @@ class Guard {
       return mount::success();
     }
     TRY(const mount::ToolOutcome outcome, kernel_.run_tool(tool(argv)));
-    auto verdict = mount::judge_check(filesystem_, device_.path, outcome);
+    auto verdict = mount::judge_check(filesystem_, device_.path, lasting_path(), outcome);
     if (verdict && outcome.exit_status != 0) {
       core_.log->warn("volume {}: the check of {} corrected errors", record_.id, device_.path);
     }
@@ -143,6 +143,9 @@ class Guard {
   [[nodiscard]] mount::ToolRequest tool(const std::vector<std::string>& argv) const {
     return mount::ToolRequest{.argv = argv, .device = device_, .deadline = core_.config.tool_timeout};
   }
+
+  /// A refused stage lets go of the device: what a person is told to run works on what stays.
+  [[nodiscard]] std::string lasting_path() const { return pool_.lasting_path(pool_volume(record_)); }
 
   static Error refuse(const std::string& message) { return mount::make_error(ErrorCode::failed_precondition, message); }
 

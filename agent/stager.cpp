@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 
 #include "agent/access_rules.hpp"
 #include "agent/clock_text.hpp"
@@ -153,6 +154,15 @@ Result<void> Stager::stage(const csi::StageArgs& args) {
   return request.stage.block ? stage_block(request, *kernel, state) : stage_mount(request, *kernel, state);
 }
 
+/// Of xfs and btrfs the mount is the check (rule 7).
+Error Stager::with_repair(Error error, const Request& request) {
+  static constexpr std::array damage{EUCLEAN, EBADMSG, EIO, EINVAL};
+  if (error.code == ErrorCode::failed_precondition && std::ranges::find(damage, error.sys_errno) != damage.end()) {
+    error.message += "; to repair it by hand: " + request.filesystem->repair_hint(request.pool->lasting_path(pool_volume(request.record)));
+  }
+  return error;
+}
+
 /// True: staged there with the same arguments, and the kernel agrees.
 Result<bool> Stager::repeated(const Request& request, Kernel& kernel, VolumeState& state) {
   const Stage* held = state.stage_at(request.stage.path);
@@ -252,7 +262,7 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
   mount.options.insert(mount.options.end(), request.flags.options.begin(), request.flags.options.end());
   mount.option_places.insert(mount.option_places.end(), request.flags.places.begin(), request.flags.places.end());
   if (auto mounted = kernel.mount_filesystem(mount); !mounted) {
-    return undo.with(mounted.error().with_context("mounting " + device.path + " at " + request.stage.path));
+    return undo.with(with_repair(mounted.error(), request).with_context("mounting " + device.path + " at " + request.stage.path));
   }
   if (ready.value().may_grow) {
     return grow_if_pending(request, kernel, state);

@@ -7,16 +7,19 @@
 namespace ordinald::mount {
 namespace {
 
-/// The end of a tool's words, on one line, for an error's text.
+/// The end of a tool's words, on one line, for an error's text: it goes into answers, which must be UTF-8, and onto terminals. Tools run
+/// with LC_ALL=C, so what is not ASCII says nothing.
 std::string last_words(const std::string& output) {
   constexpr std::size_t longest = 600;
-  std::string text = output.size() > longest ? "…" + output.substr(output.size() - longest) : output;
+  std::string text = output.size() > longest ? "..." + output.substr(output.size() - longest) : output;
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) {
     text.pop_back();
   }
   for (char& c : text) {
-    if (c == '\n' || c == '\r') {
+    if (c == '\n' || c == '\r' || c == '\t') {
       c = ' ';
+    } else if (c < ' ' || c > '~') {
+      c = '?';
     }
   }
   return text.empty() ? "it printed nothing" : "it said: " + text;
@@ -66,7 +69,8 @@ const Filesystem* find_filesystem(std::string_view name) {
   return nullptr;
 }
 
-Result<void> judge_check(const Filesystem& filesystem, const std::string& device, const ToolOutcome& outcome) {
+Result<void> judge_check(const Filesystem& filesystem, const std::string& device, const std::string& lasting_path,
+                         const ToolOutcome& outcome) {
   const bool exited = !outcome.timed_out && outcome.signal == 0;
   if (exited && (outcome.exit_status == 0 || outcome.exit_status == 1)) {
     return success();
@@ -75,7 +79,7 @@ Result<void> judge_check(const Filesystem& filesystem, const std::string& device
   if (exited) {
     message += " (" + check_bits(outcome.exit_status) + ")";
   }
-  message += "; it is not mounted; " + last_words(outcome.output) + "; repair it by hand: " + filesystem.repair_hint(device);
+  message += "; it is not mounted; " + last_words(outcome.output) + "; repair it by hand: " + filesystem.repair_hint(lasting_path);
   return make_error(ErrorCode::failed_precondition, std::move(message));
 }
 

@@ -38,8 +38,8 @@ class Filesystem {
   /// The whole check that an offline growth asks for, and the growth; empty: it grows mounted only.
   [[nodiscard]] virtual std::vector<std::string> whole_check_argv(const std::string& device) const = 0;
   [[nodiscard]] virtual std::vector<std::string> grow_argv(const std::string& device) const = 0;
-  /// The command with which a person repairs it.
-  [[nodiscard]] virtual std::string repair_hint(const std::string& device) const = 0;
+  /// The command with which a person repairs it; `path` is a device or an image that nothing has attached.
+  [[nodiscard]] virtual std::string repair_hint(const std::string& path) const = 0;
   /// Options that we mount it with, unless the caller's flags say otherwise.
   [[nodiscard]] virtual std::vector<std::string> mount_options(bool thick) const = 0;
   /// Turns the parameter `mkfsOptions` (`-i 8192 -m 1`) into arguments. invalid_argument: an option or a value that isn't on the list.
@@ -50,8 +50,9 @@ class Filesystem {
 const Filesystem* find_filesystem(std::string_view name);
 
 /// Whether the check's outcome lets the filesystem be mounted: fsck(8)'s status is a bit mask, of which only 0 and 1 do.
-/// failed_precondition: what the status says, the end of the tool's words, and what a person can run.
-Result<void> judge_check(const Filesystem& filesystem, const std::string& device, const ToolOutcome& outcome);
+/// failed_precondition: what the status says, the end of the tool's words, and what a person can run on `lasting_path`.
+Result<void> judge_check(const Filesystem& filesystem, const std::string& device, const std::string& lasting_path,
+                         const ToolOutcome& outcome);
 
 /// success only for status 0. internal, with the end of the tool's words, otherwise.
 Result<void> judge_tool(std::string_view what, const ToolOutcome& outcome);

@@ -31,6 +31,7 @@ class ImagePool final : public Pool {
   Result<std::optional<Device>> find_attached(Kernel& kernel, const PoolVolume& volume) const override;
   Result<PoolBacking> backing(Kernel& kernel, const PoolVolume& volume) const override;
   Result<std::vector<PoolFinding>> examine(Kernel& kernel, const PoolVolume& volume, const std::optional<Device>& attached) const override;
+  [[nodiscard]] std::string lasting_path(const PoolVolume& volume) const override { return path(volume); }
 
   [[nodiscard]] const std::string& directory() const { return settings_.directory; }
 

@@ -74,8 +74,10 @@ Result<void> set_option(int context, const MountRequest& request, std::size_t in
 }
 
 /// Which errno of FSCONFIG_CMD_CREATE is not about the state of what is on the device.
-bool is_nobodys_fault(int error) {
-  return error == ENOMEM || error == EIO || error == ENXIO || error == EINTR || error == ENOSPC || error == EMFILE || error == ENFILE;
+bool is_nobodys_fault(int error, const std::string& fs_type) {
+  // What a damaged btrfs answers, its superblock apart, is EIO as well.
+  return error == ENOMEM || (error == EIO && fs_type != "btrfs") || error == ENXIO || error == EINTR || error == ENOSPC ||
+         error == EMFILE || error == ENFILE;
 }
 
 Result<void> create_superblock(int context, const MountRequest& request) {
@@ -84,7 +86,7 @@ Result<void> create_superblock(int context, const MountRequest& request) {
   }
   const int error = errno;
   const std::string text = with_words(what(request), context, request);
-  if (is_nobodys_fault(error)) {
+  if (is_nobodys_fault(error, request.fs_type)) {
     return errno_error(error, text);
   }
   Error refusal = errno_error(ErrorCode::failed_precondition, error, text);
@@ -95,8 +97,7 @@ Result<void> create_superblock(int context, const MountRequest& request) {
   } else {
     refusal.message +=
         ". It needs a person: the filesystem is damaged, a copy of one that is mounted already, of a kind that this kernel doesn't know, "
-        "or "
-        "mount_flags don't fit it; dmesg may say more";
+        "or mount_flags don't fit it; dmesg may say more";
   }
   return refusal;
 }

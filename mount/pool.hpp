@@ -57,6 +57,8 @@ class Pool {
   /// The device, attached. failed_precondition: what backs it is missing or shorter than `volume.size`.
   virtual Result<Device> attach(Kernel& kernel, const PoolVolume& volume) const = 0;
   virtual Result<std::optional<Device>> find_attached(Kernel& kernel, const PoolVolume& volume) const = 0;
+  /// Where a person finds the volume's bytes, attached or not: what a command for repair works on.
+  [[nodiscard]] virtual std::string lasting_path(const PoolVolume& volume) const = 0;
   /// What backs the volume. not_found: nothing does here. failed_precondition: what has its place isn't its own.
   virtual Result<PoolBacking> backing(Kernel& kernel, const PoolVolume& volume) const = 0;
   /// What is wrong with what backs the volume, and, where it is attached, with its being what the device stands on; nothing when all is

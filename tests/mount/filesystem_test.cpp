@@ -9,21 +9,34 @@ using namespace ordinald::mount;
 TEST_CASE("fsck's status is a bit mask: 0 and 1 mount, all else refuses and says what it means") {
   const Filesystem& ext4 = *find_filesystem("ext4");
   for (int status = 0; status < 256; ++status) {
-    const auto verdict = judge_check(ext4, "/dev/loop9", {.exit_status = status, .output = "clean\n"});
+    const auto verdict = judge_check(ext4, "/dev/loop9", "/pool/v.img", {.exit_status = status, .output = "clean\n"});
     CHECK(verdict.has_value() == (status == 0 || status == 1));
   }
-  const auto refused = judge_check(ext4, "/dev/loop9", {.exit_status = 12, .output = "UNEXPECTED INCONSISTENCY;\nRUN fsck MANUALLY.\n"});
+  const auto refused =
+      judge_check(ext4, "/dev/loop9", "/pool/v.img", {.exit_status = 12, .output = "UNEXPECTED INCONSISTENCY;\nRUN fsck MANUALLY.\n"});
   REQUIRE_FALSE(refused);
   CHECK(refused.error().code == ErrorCode::failed_precondition);
   CHECK_THAT(refused.error().message, Catch::Contains("errors left uncorrected") && Catch::Contains("operational error") &&
-                                          Catch::Contains("RUN fsck MANUALLY") && Catch::Contains("e2fsck -f /dev/loop9") &&
+                                          Catch::Contains("RUN fsck MANUALLY") && Catch::Contains("e2fsck -f /pool/v.img") &&
                                           Catch::Contains("/dev/loop9") && !Catch::Contains("\n"));
-  const auto killed = judge_check(ext4, "/dev/loop9", {.exit_status = -1, .signal = 9});
+  const auto killed = judge_check(ext4, "/dev/loop9", "/pool/v.img", {.exit_status = -1, .signal = 9});
   REQUIRE_FALSE(killed);
   CHECK_THAT(killed.error().message, Catch::Contains("signal 9"));
-  const auto slow = judge_check(ext4, "/dev/loop9", {.exit_status = -1, .signal = 9, .timed_out = true, .took = std::chrono::seconds{7}});
+  const auto slow =
+      judge_check(ext4, "/dev/loop9", "/pool/v.img", {.exit_status = -1, .signal = 9, .timed_out = true, .took = std::chrono::seconds{7}});
   REQUIRE_FALSE(slow);
   CHECK_THAT(slow.error().message, Catch::Contains("deadline") && Catch::Contains("7 s"));
+}
+
+TEST_CASE("a tool's words are one line of printable ASCII, and not too many") {
+  const auto refused =
+      judge_tool("mkfs", {.exit_status = 1, .output = "\033[31m\377\001 one\r\n\ttwo\n" + std::string(20'000, 'x') + "\n"});
+  REQUIRE_FALSE(refused);
+  const std::string& message = refused.error().message;
+  CHECK(message.size() < 800);
+  const auto mangled = judge_tool("mkfs", {.exit_status = 1, .output = "\033[31m\377\001 one\r\n\ttwo\n"});
+  REQUIRE_FALSE(mangled);
+  CHECK_THAT(mangled.error().message, Catch::EndsWith("it said: ?[31m?? one   two"));
 }
 
 TEST_CASE("a tool is well only with status 0") {
