@@ -285,6 +285,8 @@ constexpr Field<Config> config_fields[] = {
                               const std::string& path) { return store(config.tool_timeout, read_integer(value, path, 1, 604800)); }},
     {"repairIntervalSeconds", [](Config& config, const json& value,
                                  const std::string& path) { return store(config.repair_interval, read_integer(value, path, 0, 86400)); }},
+    {"toolMemoryMiB", [](Config& config, const json& value,
+                         const std::string& path) { return store(config.tool_memory_mib, read_integer(value, path, 0, 16777216)); }},
     {"defaultFsType", [](Config& config, const json& value,
                          const std::string& path) { return store(config.default_fs_type, read_word(value, path, fs_types)); }},
     {"pools", [](Config& config, const json& value, const std::string& path) { return store(config.pools, read_pools(value, path)); }},
@@ -354,6 +356,7 @@ std::string to_json(const Config& config) {
       {"deviceTimeoutSeconds", config.device_timeout.count()},
       {"toolTimeoutSeconds", config.tool_timeout.count()},
       {"repairIntervalSeconds", config.repair_interval.count()},
+      {"toolMemoryMiB", config.tool_memory_mib},
       {"defaultFsType", config.default_fs_type},
       {"pools", std::move(pools)},
   };

@@ -48,6 +48,7 @@ struct Config {
   std::chrono::seconds device_timeout{60};    ///< for what waits for a device
   std::chrono::seconds tool_timeout{14400};   ///< for mkfs, fsck and their like
   std::chrono::seconds repair_interval{300};  ///< between rounds of repairs; 0: only at start
+  std::uint64_t tool_memory_mib = 0;          ///< that each of them may take; 0: half of the node's
   std::string default_fs_type = "ext4";
   std::vector<PoolConfig> pools;  ///< empty until complete_config where none is configured
   bool operator==(const Config&) const = default;

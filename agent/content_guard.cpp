@@ -10,6 +10,8 @@ using mount::Pool;
 using mount::Probe;
 using mount::Signature;
 
+constexpr std::uint64_t mebibyte = 1024 * 1024;
+
 std::string describe(const Probe& probe) {
   std::string text;
   for (const Signature& signature : probe.signatures) {
@@ -141,7 +143,8 @@ class Guard {
   }
 
   [[nodiscard]] mount::ToolRequest tool(const std::vector<std::string>& argv) const {
-    return mount::ToolRequest{.argv = argv, .device = device_, .deadline = core_.config.tool_timeout};
+    return mount::ToolRequest{
+        .argv = argv, .device = device_, .deadline = core_.config.tool_timeout, .memory = core_.config.tool_memory_mib * mebibyte};
   }
 
   /// A refused stage lets go of the device: what a person is told to run works on what stays.

@@ -32,6 +32,18 @@ void be_killed_first() {
   if (file && ::write(file.get(), "500", 3) != 3) return;  // a kernel without it has nothing to adjust
 }
 
+/// So that a check of a damaged filesystem, which can ask for any amount, fails alone and takes neither the daemon nor a workload with it.
+rlimit memory_limit(std::uint64_t asked) {
+  if (asked == 0) {
+    const auto pages = static_cast<std::uint64_t>(std::max(::sysconf(_SC_PHYS_PAGES), 0L));
+    asked = std::max<std::uint64_t>(pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 2, std::uint64_t{1} << 30U);
+  }
+  rlimit limit{};
+  ::getrlimit(RLIMIT_AS, &limit);
+  limit.rlim_cur = std::min<rlim_t>(asked, limit.rlim_max);
+  return limit;
+}
+
 /// All that the child needs, made before it exists: it shares our memory until it executes the program (vfork(2)), so whatever it
 /// still held at that moment would stay allocated here. In return its error needs no pipe.
 struct Launch {
@@ -68,12 +80,19 @@ Error execute(const Launch& launch) {
   static char path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
   static char locale[] = "LC_ALL=C";
   static char* const environment[] = {path, locale, nullptr};
+  // Last of all: what is done before still has the caller's memory, which may be larger.
+  rlimit before{};
+  ::getrlimit(RLIMIT_AS, &before);
+  const rlimit limit = memory_limit(launch.request.memory);
+  ::setrlimit(RLIMIT_AS, &limit);
   ::execve(launch.argv[0], launch.argv.data(), environment);
-  if (errno == ENOENT) {
-    return errno_error(ErrorCode::internal, errno,
+  const int sys_errno = errno;
+  ::setrlimit(RLIMIT_AS, &before);
+  if (sys_errno == ENOENT) {
+    return errno_error(ErrorCode::internal, sys_errno,
                        launch.name + " is not installed (on this node, or in the agent's image): " + launch.request.argv[0]);
   }
-  return errno_error(ErrorCode::internal, errno, "execute " + launch.request.argv[0]);
+  return errno_error(ErrorCode::internal, sys_errno, "execute " + launch.request.argv[0]);
 }
 
 /// The child's way to its program.

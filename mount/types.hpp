@@ -227,7 +227,8 @@ struct ToolRequest {
   std::vector<std::string> argv{};
   Device device{};  ///< identity compared before and after
   std::chrono::milliseconds deadline{0};
-  void fields(auto& f) { f(argv, device, deadline); }
+  std::uint64_t memory = 0;  ///< of its address space, at most; 0: half of the node's, and at least 1 GiB
+  void fields(auto& f) { f(argv, device, deadline, memory); }
 };
 
 struct ToolOutcome {

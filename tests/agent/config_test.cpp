@@ -69,6 +69,7 @@ TEST_CASE("every key is read, comments are skipped", "[config]") {
       "deviceTimeoutSeconds": 5,
       "toolTimeoutSeconds": 86400,
       "repairIntervalSeconds": 60,
+      "toolMemoryMiB": 512,
       "defaultFsType": "btrfs",
       "pools": [
         {"name": "fast", "kind": "image", "directory": "/mnt/fast", "provisioning": "thin", "overcommit": 2.5,
@@ -91,6 +92,7 @@ TEST_CASE("every key is read, comments are skipped", "[config]") {
   CHECK(config.device_timeout == std::chrono::seconds{5});
   CHECK(config.tool_timeout == std::chrono::seconds{86400});
   CHECK(config.repair_interval == std::chrono::seconds{60});
+  CHECK(config.tool_memory_mib == 512);
   CHECK(config.default_fs_type == "btrfs");
   REQUIRE(config.pools.size() == 2);
   CHECK(config.pools[0] == PoolConfig{.name = "fast",
@@ -149,6 +151,7 @@ TEST_CASE("a bad value is refused with the path of its key and what was expected
       {"drainSeconds", "expected an integer from 1 to 600", {"0", "601", "false"}},
       {"deviceTimeoutSeconds", "expected an integer from 1 to 3600", {"0", "3601", "[1]"}},
       {"toolTimeoutSeconds", "expected an integer from 1 to 604800", {"0", "604801", "1e3"}},
+      {"toolMemoryMiB", "expected an integer from 0 to 16777216", {"-1", "16777217", "\"1\""}},
       {"defaultFsType", R"(expected "ext4", "xfs" or "btrfs")", {"4", R"("ext3")"}},
       {"pools", "expected an array of at least one pool", {"{}", "[]", R"("default")", "null"}},
   };

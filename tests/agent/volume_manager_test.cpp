@@ -117,7 +117,7 @@ TEST_CASE("fsck that needs a person: not mounted, and the command is given") {
   for (const int status : {2, 3, 4, 5, 8, 12, 16, 32, 128}) {
     CAPTURE(status);
     rig.node.with([&](FakeState& state) { state.tool_results["e2fsck"] = {.exit_status = status, .output = "UNEXPECTED"}; });
-    refused(rig.stage(), ErrorCode::failed_precondition, "e2fsck -f /dev/loop");
+    refused(rig.stage(), ErrorCode::failed_precondition, "e2fsck -f /pool/");
   }
   CHECK(rig.node.passed("mount_filesystem") == mounts);
   rig.node.with([](FakeState& state) { state.tool_results["e2fsck"] = {.exit_status = 1, .output = "FIXED"}; });

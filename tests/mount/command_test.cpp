@@ -185,6 +185,18 @@ TEST_CASE("command: the end of a long output is kept", "[command][root]") {
   CHECK(outcome.output.ends_with("y\nthe end\n"));
 }
 
+TEST_CASE("command: its memory is bounded", "[command][root]") {
+  const auto greedy = run_command(
+      {.argv = {"/bin/bash", "-c", "x=x; while :; do x+=$x; done"}, .device = {}, .deadline = 20s, .memory = 64 << 20}, tools(), &no_mark);
+  REQUIRE(greedy);
+  CHECK(greedy.value().exit_status == 2);
+  CHECK_THAT(greedy.value().output, Catch::Contains("cannot allocate"));
+  // Where nothing is said: half of the node's.
+  const auto pages = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  const auto kib = std::max<std::uint64_t>(pages / 2, 1 << 30) / 1024;
+  CHECK(shell("ulimit -v").output == std::to_string(kib) + "\n");
+}
+
 TEST_CASE("command: it dies with its parent", "[command][root]") {
   int ends[2];
   REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
