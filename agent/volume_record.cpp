@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <boost/crc.hpp>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -43,6 +44,36 @@ void get_unsigned(const json& file, const char* key, Unsigned& to) {
   }
   const auto number = value.get<std::uint64_t>();
   to = static_cast<Unsigned>(std::min<std::uint64_t>(number, std::numeric_limits<Unsigned>::max()));
+}
+
+constexpr const char* checksum_key = "checksum";
+
+/// As a person reads it. Names come from outside: what is no UTF-8 was refused by csi/convert, and is replaced here all the same rather
+/// than thrown on.
+std::string text_of(const json& file) { return file.dump(2, ' ', false, json::error_handler_t::replace) + "\n"; }
+
+/// CRC-32 of the file's text without it.
+std::string checksum_of(const json& file) {
+  const std::string text = text_of(file);
+  boost::crc_32_type crc;
+  crc.process_bytes(text.data(), text.size());
+  const std::uint32_t value = crc.checksum();
+  std::string hex;
+  for (const int shift : {24, 16, 8, 0}) {
+    append_hex(hex, static_cast<std::uint8_t>(value >> shift));
+  }
+  return hex;
+}
+
+/// A flipped bit in a name or a size is good JSON all the same. A file without a checksum is a person's.
+bool checksum_holds(json& file) {
+  const auto found = file.is_object() ? file.find(checksum_key) : file.end();
+  if (found == file.end()) {
+    return true;
+  }
+  const json checksum = *found;
+  file.erase(found);
+  return checksum == checksum_of(file);
 }
 
 Result<VolumeRecord> from_json(const json& file) {
@@ -90,6 +121,9 @@ Result<VolumeRecord> from_json(const json& file) {
   if (record.block_size != 512 && record.block_size != 4096) {
     return refuse("its blockSize is " + std::to_string(record.block_size));
   }
+  if (record.fs_type != "ext4" && record.fs_type != "xfs" && record.fs_type != "btrfs") {
+    return refuse("its fsType is \"" + record.fs_type + "\"");
+  }
   if ((record.content == Content::formatting || record.content == Content::formatted) && record.fs_uuid.empty()) {
     return refuse("its content is " + content + " but it has no fsUuid");
   }
@@ -113,36 +147,43 @@ std::string_view to_string(Content content) {
 }
 
 std::string to_json(const VolumeRecord& record) {
-  const json file{{"schema", VolumeRecord::schema},
-                  {"id", record.id},
-                  {"name", record.name},
-                  {"pool", record.pool},
-                  {"size", record.size},
-                  {"createdSize", record.created_size},
-                  {"blockSize", record.block_size},
-                  {"multiNode", record.multi_node},
-                  {"fsType", record.fs_type},
-                  {"fsUuid", record.fs_uuid},
-                  {"fsGrownFor", record.fs_grown_for},
-                  {"mkfsOptions", record.mkfs_options},
-                  {"content", to_string(record.content)},
-                  {"provisioned", record.provisioned},
-                  {"deleting", record.deleting},
-                  {"accessTypes", record.access_types},
-                  {"parameters", record.parameters},
-                  {"metadata", record.metadata},
-                  {"created", record.created}};
-  // Names come from outside: what is no UTF-8 was refused by csi/convert, and is replaced here all the same rather than thrown on.
-  return file.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+  json file{{"schema", VolumeRecord::schema},
+            {"id", record.id},
+            {"name", record.name},
+            {"pool", record.pool},
+            {"size", record.size},
+            {"createdSize", record.created_size},
+            {"blockSize", record.block_size},
+            {"multiNode", record.multi_node},
+            {"fsType", record.fs_type},
+            {"fsUuid", record.fs_uuid},
+            {"fsGrownFor", record.fs_grown_for},
+            {"mkfsOptions", record.mkfs_options},
+            {"content", to_string(record.content)},
+            {"provisioned", record.provisioned},
+            {"deleting", record.deleting},
+            {"accessTypes", record.access_types},
+            {"parameters", record.parameters},
+            {"metadata", record.metadata},
+            {"created", record.created}};
+  file[checksum_key] = checksum_of(file);
+  return text_of(file);
 }
 
 Result<VolumeRecord> parse_record(std::string_view text) {
   try {
-    const json file = json::parse(text, nullptr, false);
+    json file = json::parse(text, nullptr, false);
     if (file.is_discarded()) {
       return mount::make_error(ErrorCode::failed_precondition, "it is not JSON (cut short, or overwritten)");
     }
-    return from_json(file);
+    const bool sound = checksum_holds(file);
+    auto record = from_json(file);
+    if (record && !sound) {
+      return mount::make_error(
+          ErrorCode::failed_precondition,
+          "its checksum does not fit: a part of it is damaged (or was changed by hand: then take out its line \"checksum\")");
+    }
+    return record;
   } catch (const json::exception& error) {
     // A missing or mistyped member; the library's text names it.
     return mount::make_error(ErrorCode::failed_precondition, error.what());

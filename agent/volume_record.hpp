@@ -58,10 +58,11 @@ struct VolumeRecord {
   bool operator==(const VolumeRecord&) const = default;
 };
 
-/// The record's file: JSON, indented, for a person on a broken node.
+/// The record's file: JSON, indented, for a person on a broken node; with a checksum, which whoever changes it by hand takes out.
 std::string to_json(const VolumeRecord& record);
 
-/// Reads one. Refuses, with what is wrong: no JSON, another schema, a missing or mistyped member, an impossible value. Never throws.
+/// Reads one. Refuses, with what is wrong: no JSON, another schema, a missing or mistyped member, a checksum that does not fit, an
+/// impossible value. Never throws.
 Result<VolumeRecord> parse_record(std::string_view text);
 
 /// Whether the text is a record of a schema that this agent doesn't know.

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "agent/durable_file.hpp"
+#include "agent/ledger.hpp"
 #include "agent/record_store.hpp"
 #include "tests/support/temp.hpp"
 
@@ -51,6 +52,64 @@ TEST_CASE("a record cut short at any byte is refused") {
   const std::string text = to_json(example());
   for (std::size_t length = 0; length + 2 < text.size(); ++length) {
     CHECK_FALSE(parse_record(text.substr(0, length)));
+  }
+}
+
+TEST_CASE("a record with a flipped bit is refused, or says the same") {
+  const VolumeRecord record = example();
+  const std::string text = to_json(record);
+  std::size_t refused = 0;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    for (unsigned bit = 0; bit < 8; ++bit) {
+      std::string flipped = text;
+      flipped[at] = static_cast<char>(static_cast<unsigned char>(flipped[at]) ^ (1U << bit));
+      const auto read = parse_record(flipped);
+      if (read ? read.value() != record : read.error().message.empty()) {
+        FAIL("bit " << bit << " of byte " << at << " changes it unnoticed: " << flipped);
+      }
+      refused += read ? 0 : 1;
+    }
+  }
+  CHECK(refused > 7 * text.size());
+}
+
+TEST_CASE("a record that a person changed is read once its checksum is taken out") {
+  const VolumeRecord record = example();
+  std::string text = to_json(record);
+  const auto size = text.find("\"size\": 1073741824");
+  text[size + 8] = '2';
+  const auto refused = parse_record(text);
+  REQUIRE_FALSE(refused);
+  CHECK_THAT(refused.error().message, Catch::Contains("checksum"));
+  const auto line = text.find("  \"checksum\"");
+  text.erase(line, text.find('\n', line) + 1 - line);
+  const auto read = parse_record(text);
+  REQUIRE(read);
+  CHECK(read.value().size == 2073741824);
+}
+
+TEST_CASE("a state of the ledger that is cut short is refused, and a flipped bit never ends the agent") {
+  VolumeState state;
+  state.device = ordinald::mount::Device{.path = "/dev/loop7", .number = 1799, .diskseq = 77, .backing_inode = 12, .size = 1 << 26};
+  state.fs_type = "ext4";
+  state.fs_uuid = make_uuid();
+  state.stages.emplace_back().path = "/stage";
+  Publication& publication = state.publications.emplace_back();
+  publication.target = "/pods/a";
+  publication.holder.pod_name = "db-0";
+  const std::string text = to_json(state, "boot");
+  for (std::size_t length = 0; length < text.size(); ++length) {
+    CHECK_FALSE(parse_state(text.substr(0, length), "boot"));
+  }
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    for (unsigned bit = 0; bit < 8; ++bit) {
+      std::string flipped = text;
+      flipped[at] = static_cast<char>(static_cast<unsigned char>(flipped[at]) ^ (1U << bit));
+      const auto read = parse_state(flipped, "boot");
+      if (!read && read.error().message.empty()) {
+        FAIL("refused without a word: " << flipped);
+      }
+    }
   }
 }
 

@@ -55,6 +55,7 @@ void edit_records(Rig& rig, const std::vector<Volume>& volumes, const std::strin
   for (const Volume& volume : volumes) {
     const fs::path file = rig.record_of(volume.id);
     auto record = nlohmann::json::parse(read_file(file));
+    record.erase("checksum");
     record["content"] = content;
     record["fsType"] = "ext4";
     record["fsUuid"] = content == "raw" ? "" : "12345678-1234-4234-8234-123456789abc";
