@@ -87,6 +87,20 @@ Result<void> remove_file(const std::string& directory, const std::string& name, 
   return mount::success();
 }
 
+Result<std::string> set_aside(const std::string& directory, const std::string& name) {
+  const std::string path = directory + "/" + name;
+  for (int number = 1; number < 1000; ++number) {
+    const std::string to = path + ".damaged" + (number == 1 ? "" : "." + std::to_string(number));
+    if (::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) {
+      return to;
+    }
+    if (errno != EEXIST) {
+      return errno_error(errno, "renaming " + path + " to " + to);
+    }
+  }
+  return mount::make_error(ErrorCode::internal, "setting " + path + " aside: 999 have been before it; remove them");
+}
+
 Result<std::string> read_file(const std::string& path) {
   constexpr std::size_t largest = std::size_t{16} * 1024 * 1024;
   const UniqueFd fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};

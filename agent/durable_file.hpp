@@ -19,6 +19,10 @@ Result<void> write_file(const std::string& directory, const std::string& name, s
 /// Removes it [and fsyncs the directory]. No such file is success.
 Result<void> remove_file(const std::string& directory, const std::string& name, Durability durability);
 
+/// Gives a file that can't be used, or whatever else has its name, the name `<name>.damaged` (or `.damaged.2` …, where that is taken), and
+/// answers its path.
+Result<std::string> set_aside(const std::string& directory, const std::string& name);
+
 /// The file's text. not_found: no such file. Refuses files over 16 MiB.
 Result<std::string> read_file(const std::string& path);
 

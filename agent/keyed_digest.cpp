@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include <array>
+#include <filesystem>
 
 #include "agent/durable_file.hpp"
 
@@ -14,17 +15,24 @@ mount::Result<KeyedDigest> KeyedDigest::open(const std::string& run_dir) {
   constexpr std::size_t length = 32;
   auto existing = read_file(run_dir + "/key");
   if (existing && existing.value().size() == length) {
-    return KeyedDigest{existing.value()};
+    return KeyedDigest{existing.value(), {}};
   }
-  if (!existing && existing.error().code != mount::ErrorCode::not_found) {
-    return existing.error();
+  // A symlink to nothing has the name as well.
+  std::error_code error;
+  std::string trouble;
+  if (std::filesystem::exists(std::filesystem::symlink_status(run_dir + "/key", error))) {
+    TRY(const std::string aside, set_aside(run_dir, "key"));
+    trouble = "the digests' key " + run_dir + "/key can't be used (" +
+              (existing ? "it has " + std::to_string(existing.value().size()) + " bytes" : existing.error().message) +
+              "), is set aside as " + aside +
+              " and made anew: what is staged with mount flags counts as staged with others, until it is unstaged";
   }
   std::string key(length, '\0');
   if (::getrandom(key.data(), key.size(), 0) != static_cast<ssize_t>(key.size())) {
     return mount::errno_error(errno, "getrandom for the digests' key");
   }
   TRYV(write_file(run_dir, "key", key, Durability::until_reboot));
-  return KeyedDigest{std::move(key)};
+  return KeyedDigest{std::move(key), std::move(trouble)};
 }
 
 std::string KeyedDigest::of(const std::vector<std::string>& parts) const {

@@ -12,15 +12,18 @@ namespace ordinald::agent {
 /// read (mount flags, rule 6), and what must be known as ours when it comes back (page tokens). Thread safe.
 class KeyedDigest {
  public:
-  /// Reads `<run dir>/key`, or makes it.
+  /// Reads `<run dir>/key`, or makes it. One that can't be read is set aside, and told of by trouble().
   static mount::Result<KeyedDigest> open(const std::string& run_dir);
 
   /// Hex, 32 digits. Nothing in, nothing out: an empty list has the empty digest.
   [[nodiscard]] std::string of(const std::vector<std::string>& parts) const;
+  /// Why this is not the key that there was; empty: it is, or there was none.
+  [[nodiscard]] const std::string& trouble() const { return trouble_; }
 
  private:
-  explicit KeyedDigest(std::string key) : key_(std::move(key)) {}
+  KeyedDigest(std::string key, std::string trouble) : key_(std::move(key)), trouble_(std::move(trouble)) {}
   std::string key_;
+  std::string trouble_;
 };
 
 }  // namespace ordinald::agent

@@ -243,28 +243,33 @@ Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& run_dir, const s
 Result<void> Ledger::load() {
   constexpr std::string_view ending = ".json";
   std::error_code error;
-  std::vector<std::string> stale;
+  std::vector<std::string> files;
   for (std::filesystem::directory_iterator it{directory_, error}, end; !error && it != end; it.increment(error)) {
-    const std::string file = it->path().filename().string();
-    auto text = read_file(it->path().string());
-    auto state = text && file.ends_with(ending) ? parse_state(text.value(), boot_id_)
-                                                : Result<std::optional<VolumeState>>{std::optional<VolumeState>{}};
-    if (!state) {
-      unreadable_.push_back(it->path().string() + ": " + state.error().message);
-    }
-    if (state && state.value()) {
-      const std::string id = file.substr(0, file.size() - ending.size());
-      index(id, *state.value());
-      states_[id] = std::move(*state.value());
-    } else {
-      stale.push_back(file);
-    }
+    files.push_back(it->path().filename().string());
   }
   if (error) {
     return mount::errno_error(error.value(), "reading the ledger's directory " + directory_);
   }
-  for (const std::string& file : stale) {
-    TRYV(remove_file(directory_, file, Durability::until_reboot));
+  for (const std::string& file : files) {
+    if (file.ends_with(temporary_ending)) {
+      TRYV(remove_file(directory_, file, Durability::until_reboot));
+    }
+    if (!file.ends_with(ending)) {
+      continue;
+    }
+    auto text = read_file(directory_ + "/" + file);
+    auto state = text ? parse_state(text.value(), boot_id_) : Result<std::optional<VolumeState>>{text.error()};
+    if (!state) {
+      const auto aside = set_aside(directory_, file);
+      unreadable_.push_back(directory_ + "/" + file + " can't be read (" + state.error().message + ") and " +
+                            (aside ? "is set aside as " + aside.value() : "can't be set aside: " + aside.error().message));
+    } else if (!state.value()) {
+      TRYV(remove_file(directory_, file, Durability::until_reboot));
+    } else {
+      const std::string id = file.substr(0, file.size() - ending.size());
+      index(id, *state.value());
+      states_[id] = std::move(*state.value());
+    }
   }
   return mount::success();
 }

@@ -101,7 +101,7 @@ Result<std::optional<VolumeState>> parse_state(std::string_view text, std::strin
 /// is changed only under its lock.
 class Ledger {
  public:
-  /// Also says which files could not be read (they are removed: the reconciler finds what is mounted).
+  /// A file that can't be read is set aside and told of by unreadable(): the reconciler finds what is mounted.
   static Result<std::unique_ptr<Ledger>> open(const std::string& run_dir, const std::string& boot_id);
 
   [[nodiscard]] VolumeState state(const std::string& id) const;

@@ -68,6 +68,9 @@ Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config,
   for (const auto& [id, damaged] : core->records->damaged()) {
     core->log->error("volume {}: its record is set aside as {}: {}", id, damaged.file, damaged.why);
   }
+  if (!core->digest.trouble().empty()) {
+    core->log->error("{}", core->digest.trouble());
+  }
   if (!core->grows_mounted_ext4) {
     core->log->warn("this process lacks CAP_SYS_RESOURCE: a mounted ext4 can't be grown, it grows when its volume is staged the next time");
   }
