@@ -9,6 +9,8 @@ namespace {
 using csi::HealthEntry;
 using csi::HealthStatus;
 
+constexpr const char* device_hung = "DeviceHung";
+
 /// No (status, reason) comes twice.
 void add(std::vector<HealthEntry>& entries, HealthStatus status, const std::string& reason, const std::string& message) {
   const bool known = std::ranges::any_of(entries, [&](const HealthEntry& e) { return e.status == status && e.reason == reason; });
@@ -54,7 +56,8 @@ Health::Entries Health::pool_entries(mount::Kernel& kernel, const VolumeRecord& 
   }
   const auto findings = pool.value()->examine(kernel, pool_volume(record), core_.ledger->state(record.id).device);
   if (!findings) {
-    add(entries, HealthStatus::inaccessible, "PoolUnreachable", findings.error().message);
+    const bool hung = findings.error().code == ErrorCode::unavailable;
+    add(entries, HealthStatus::inaccessible, hung ? device_hung : "PoolUnreachable", findings.error().message);
     return entries;
   }
   for (const mount::PoolFinding& finding : findings.value()) {
@@ -68,8 +71,11 @@ Result<csi::VolumeHealth> Health::controller(const std::string& id) const {
   TRY(health.entries, record_entries(id));
   if (const auto record = core_.records->find(id); record != nullptr && record->provisioned && !record->deleting) {
     auto kernel = core_.kernels.for_volume(id);
+    if (!kernel && kernel.error().code != ErrorCode::unavailable) {
+      return kernel.error();
+    }
     if (!kernel) {
-      add(health.entries, HealthStatus::inaccessible, "DeviceHung", kernel.error().message);
+      add(health.entries, HealthStatus::inaccessible, device_hung, kernel.error().message);
     } else {
       health.entries = pool_entries(*kernel.value(), *record);
     }
@@ -85,11 +91,17 @@ Result<csi::VolumeHealth> Health::node(const std::string& id) const {
     return health;
   }
   auto kernel = core_.kernels.for_volume(id);
+  if (!kernel && kernel.error().code != ErrorCode::unavailable) {
+    return kernel.error();
+  }
   if (!kernel) {
-    add(health.entries, HealthStatus::inaccessible, "DeviceHung", kernel.error().message);
+    add(health.entries, HealthStatus::inaccessible, device_hung, kernel.error().message);
     return health;
   }
   health.entries = pool_entries(*kernel.value(), *record);
+  if (std::ranges::any_of(health.entries, [](const HealthEntry& entry) { return entry.reason == device_hung; })) {
+    return health;  // whatever else is asked would only be told the same
+  }
   device_entries(*kernel.value(), *record, health.entries);
   return health;
 }
@@ -105,8 +117,11 @@ void Health::device_entries(mount::Kernel& kernel, const VolumeRecord& record, E
   const auto device = kernel.inspect_device(*state.device);
   if (!device) {
     const bool hung = device.error().code == ErrorCode::unavailable;
-    add(entries, HealthStatus::inaccessible, hung ? "DeviceHung" : "DeviceGone",
+    add(entries, HealthStatus::inaccessible, hung ? device_hung : "DeviceGone",
         state.device->path + ": " + device.error().message + (hung ? "" : "; unpublish and unstage the volume, then stage it again"));
+    if (hung) {
+      return;
+    }
   }
   mount_entries(kernel, state, entries);
   const bool staged_as_filesystem = std::ranges::any_of(state.stages, [](const Stage& stage) { return !stage.block; });
@@ -175,11 +190,18 @@ Result<std::vector<csi::StorageHealthEntry>> Health::storage() const {
   };
   for (const PoolConfig& config : core_.config.pools) {
     auto kernel = core_.kernels.for_volume("pool:" + config.name);
+    if (!kernel && kernel.error().code != ErrorCode::unavailable) {
+      return kernel.error();
+    }
     if (!kernel) {
       report(csi::StorageStatus::unreachable, "PoolHung", "pool " + config.name + ": " + kernel.error().message);
       continue;
     }
     const auto usage = core_.pools.at(config.name)->usage(*kernel.value());
+    if (!usage && usage.error().code == ErrorCode::unavailable) {
+      report(csi::StorageStatus::unreachable, "PoolHung", usage.error().message);
+      continue;
+    }
     if (!usage) {
       const bool missing = usage.error().code == ErrorCode::not_found;
       report(csi::StorageStatus::unreachable, missing ? "DirectoryMissing" : "DirectoryUnreadable",

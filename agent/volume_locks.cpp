@@ -19,11 +19,8 @@ Result<VolumeLocks::Guard> VolumeLocks::acquire(const std::string& key, std::str
   std::unique_lock lock{mutex_};
   const auto free = [&] { return !held_.contains(key); };
   if (!free() && !released_.wait_until(lock, patience(call, Clock::now()), free)) {
-    const Holder& holder = held_.at(key);
-    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - holder.started).count();
-    return mount::make_error(mount::ErrorCode::aborted, "volume " + key + ": " + holder.what + " has been running since " +
-                                                            utc_text(holder.since) + " (" + std::to_string(seconds) + " s); " + what +
-                                                            " was not begun: call again");
+    return mount::make_error(mount::ErrorCode::aborted,
+                             "volume " + key + ": " + held_.at(key).text() + "; " + what + " was not begun: call again");
   }
   held_.emplace(key, Holder{.what = std::move(what), .since = std::chrono::system_clock::now(), .started = Clock::now()});
   return Guard{*this, key};
@@ -36,6 +33,17 @@ std::optional<VolumeLocks::Guard> VolumeLocks::try_acquire(const std::string& ke
   }
   held_.emplace(key, Holder{.what = std::move(what), .since = std::chrono::system_clock::now(), .started = Clock::now()});
   return std::optional<Guard>{std::in_place, *this, key};
+}
+
+std::string VolumeLocks::Holder::text() const {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started).count();
+  return what + " has been running since " + utc_text(since) + " (" + std::to_string(seconds) + " s)";
+}
+
+std::string VolumeLocks::held_for(const std::string& key, Clock::duration at_least) {
+  const std::scoped_lock lock{mutex_};
+  const auto found = held_.find(key);
+  return found == held_.end() || Clock::now() - found->second.started < at_least ? std::string{} : found->second.text();
 }
 
 std::vector<std::string> VolumeLocks::held() {

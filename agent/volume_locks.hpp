@@ -46,6 +46,9 @@ class VolumeLocks {
   /// The guard, where nobody has it; never waits.
   std::optional<Guard> try_acquire(const std::string& key, std::string what);
 
+  /// `NodeStageVolume has been running since … (75 s)`, where somebody has the key for at least as long; else empty.
+  [[nodiscard]] std::string held_for(const std::string& key, Clock::duration at_least);
+
   /// Who has what since when, for people: `NodeStageVolume of data-db-0-1a2b3c4d since …`.
   [[nodiscard]] std::vector<std::string> held();
 
@@ -57,6 +60,7 @@ class VolumeLocks {
     std::string what;
     std::chrono::system_clock::time_point since;
     Clock::time_point started;
+    [[nodiscard]] std::string text() const;
   };
   void release(const std::string& key);
 

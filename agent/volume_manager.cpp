@@ -53,7 +53,8 @@ Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config,
                                              .pools = {},
                                              .grows_mounted_ext4 = environment.grows_mounted_ext4,
                                              .promises = {},
-                                             .repairs = RepairLog{log}}};
+                                             .repairs = RepairLog{log},
+                                             .places = {}}};
   for (const PoolConfig& pool : config.pools) {
     auto image_pool =
         std::make_unique<mount::ImagePool>(mount::ImagePool::Settings{.name = pool.name, .directory = pool.directory, .thick = pool.thick});
@@ -243,7 +244,18 @@ Result<csi::VolumeStats> VolumeManager::stats(const csi::CallContext& call, cons
 
 Result<csi::VolumeHealth> VolumeManager::node_volume_health(const csi::CallContext& /*call*/, const csi::NodeHealthArgs& args) {
   // Not under the lock: it must answer while a call hangs in the volume.
-  return health_.node(args.volume_id);
+  auto health = health_.node(args.volume_id);
+  if (health && health.value().entries.empty()) {
+    // A tool can run for hours, and on a device that does not answer for ever.
+    if (const std::string running = locks_.held_for(args.volume_id, core_->config.device_timeout); !running.empty()) {
+      health.value().entries.push_back(
+          {.status = csi::HealthStatus::degraded,
+           .reason = "CallRunning",
+           .message =
+               running + ": a tool works on a large volume, or its device hangs (see dmesg); it goes on, and a repeated call joins it"});
+    }
+  }
+  return health;
 }
 
 Result<std::vector<csi::StorageHealthEntry>> VolumeManager::storage_health(const csi::CallContext& /*call*/) { return health_.storage(); }

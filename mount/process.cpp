@@ -83,9 +83,9 @@ std::string command_of(pid_t pid) {
 std::string clock_text(std::chrono::system_clock::time_point when) {
   const std::time_t seconds = std::chrono::system_clock::to_time_t(when);
   std::tm parts{};
-  ::localtime_r(&seconds, &parts);
-  char text[16];
-  return {text, std::strftime(text, sizeof text, "%H:%M:%S", &parts)};
+  ::gmtime_r(&seconds, &parts);
+  char text[32];
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
 }
 
 void become_plain_process(const char* name) {

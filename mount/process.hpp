@@ -30,7 +30,7 @@ bool wait_gone(const UniqueFd& pidfd, std::chrono::steady_clock::time_point unti
 /// `comm` of the process; empty when it is gone.
 std::string command_of(pid_t pid);
 
-/// `21:03:04`, in local time.
+/// `2026-01-31T21:03:04Z`: what hangs may hang for days.
 std::string clock_text(std::chrono::system_clock::time_point when);
 
 /// A name for ps and top, of 15 bytes at most; each signal as it was when the system started, none blocked.
