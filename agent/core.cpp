@@ -1,5 +1,8 @@
 #include "agent/core.hpp"
 
+#include <algorithm>
+#include <optional>
+
 #include "agent/access_rules.hpp"
 
 namespace ordinald::agent {
@@ -28,20 +31,51 @@ Result<const mount::Pool*> Core::pool_of(const VolumeRecord& record) const {
   return found->second.get();
 }
 
+namespace {
+
+std::optional<PoolView> view(const Core& core, const PoolConfig& pool) {
+  auto kernel = core.kernels.for_volume("pool:" + pool.name);
+  if (!kernel) {
+    core.log->warn("pool {}: {}", pool.name, kernel.error().message);
+    return std::nullopt;
+  }
+  auto usage = core.pools.at(pool.name)->usage(*kernel.value());
+  if (!usage) {
+    core.log->warn("{}", usage.error().message);
+    return std::nullopt;
+  }
+  core.places.note(pool.name, usage.value().device);
+  return PoolView{.pool = &pool, .usage = std::move(usage.value())};
+}
+
+}  // namespace
+
 std::vector<PoolView> Core::view_pools() const {
   std::vector<PoolView> views;
   for (const PoolConfig& pool : config.pools) {
-    auto kernel = kernels.for_volume("pool:" + pool.name);
-    if (!kernel) {
-      log->warn("pool {}: {}", pool.name, kernel.error().message);
+    if (auto found = view(*this, pool)) {
+      views.push_back(std::move(*found));
+    }
+  }
+  return views;
+}
+
+std::vector<PoolView> Core::view_pools_beside(const std::string& pool) const {
+  std::vector<PoolView> views;
+  const auto asked = std::ranges::find(config.pools, pool, &PoolConfig::name);
+  auto own = asked == config.pools.end() ? std::nullopt : view(*this, *asked);
+  if (!own) {
+    return views;
+  }
+  const std::uint64_t device = own->usage.device;
+  views.push_back(std::move(*own));
+  for (const PoolConfig& other : config.pools) {
+    if (other.name == pool || places.elsewhere(other.name, device)) {
       continue;
     }
-    auto usage = pools.at(pool.name)->usage(*kernel.value());
-    if (!usage) {
-      log->warn("{}", usage.error().message);
-      continue;
+    if (auto found = view(*this, other)) {
+      views.push_back(std::move(*found));
     }
-    views.push_back(PoolView{.pool = &pool, .usage = std::move(usage.value())});
   }
   return views;
 }

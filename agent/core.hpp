@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,25 @@
 #include "mount/pool.hpp"
 
 namespace ordinald::agent {
+
+/// On which file system each pool was when it answered last. Thread safe.
+class PoolPlaces {
+ public:
+  void note(const std::string& pool, std::uint64_t device) {
+    const std::scoped_lock lock{mutex_};
+    devices_[pool] = device;
+  }
+  /// Whether the pool was seen, and on another one than this.
+  [[nodiscard]] bool elsewhere(const std::string& pool, std::uint64_t device) const {
+    const std::scoped_lock lock{mutex_};
+    const auto found = devices_.find(pool);
+    return found != devices_.end() && found->second != device;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::string, std::uint64_t> devices_;
+};
 
 /// What every operation on a volume works with; owned by VolumeManager, handed to each part by reference. Each member is thread safe or
 /// never changes.
@@ -31,6 +51,7 @@ struct Core {
   bool grows_mounted_ext4 = false;
   PromiseBook promises;
   RepairLog repairs;
+  mutable PoolPlaces places{};
 
   /// The record. not_found: unknown. failed_precondition: set aside as damaged (naming the file), or being deleted.
   [[nodiscard]] Result<std::shared_ptr<const VolumeRecord>> require(const std::string& id) const;
@@ -38,6 +59,9 @@ struct Core {
   [[nodiscard]] Result<const mount::Pool*> pool_of(const VolumeRecord& record) const;
   /// Every pool that answers, as it is now. The ones that don't are left out.
   [[nodiscard]] std::vector<PoolView> view_pools() const;
+  /// Those on whose promises this pool's depend: the ones that may be on its file system. Any other is not looked at, so that one that
+  /// hangs keeps nobody waiting. Empty: the pool itself does not answer.
+  [[nodiscard]] std::vector<PoolView> view_pools_beside(const std::string& pool) const;
   [[nodiscard]] const PoolConfig& default_pool() const;
 };
 

@@ -139,7 +139,7 @@ Result<csi::Volume> Provisioner::create(const csi::CreateVolumeArgs& args) {
                                                             "); mend it, or delete file and image by hand");
     }
   }
-  const auto pools = core_.view_pools();
+  const auto pools = core_.view_pools_beside(plan.pool->name());
   if (std::ranges::none_of(pools, [&](const PoolView& view) { return view.pool->name == plan.pool->name(); })) {
     return make_error(ErrorCode::unavailable, "pool " + plan.pool->name() + " can't be looked at now; its storage health says why");
   }
@@ -312,7 +312,8 @@ Result<csi::CapacityResult> Provisioner::capacity(const csi::CapacityArgs& args)
   result.minimum_volume_size =
       static_cast<std::int64_t>(mounts ? mount::find_filesystem(plan.fs_type)->minimum_size() : plan.parameters.block_size);
   if (!args.topology || reachable({*args.topology})) {
-    const std::uint64_t room = core_.promises.available(plan.pool->name(), core_.view_pools(), core_.records->all());
+    const std::uint64_t room =
+        core_.promises.available(plan.pool->name(), core_.view_pools_beside(plan.pool->name()), core_.records->all());
     result.available = static_cast<std::int64_t>(std::min(room, largest_size));
   }
   result.maximum_volume_size = result.available;
@@ -338,7 +339,8 @@ Result<std::uint64_t> Provisioner::grow(const std::string& id, const csi::Capaci
     return volume_error(ErrorCode::out_of_range, id,
                         std::to_string(required) + " bytes are " + std::to_string(size) + " in whole blocks, above the limit");
   }
-  TRY(const auto promise, core_.promises.reserve(pool->name(), size - record.size, core_.view_pools(), core_.records->all()));
+  TRY(const auto promise,
+      core_.promises.reserve(pool->name(), size - record.size, core_.view_pools_beside(pool->name()), core_.records->all()));
   TRY(const auto kernel, core_.kernels.for_volume(id));
   // The image first: a record that promises more than there is would look like a file cut short.
   record.size = size;
