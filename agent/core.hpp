@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,23 @@ class PoolPlaces {
   std::map<std::string, std::uint64_t> devices_;
 };
 
+/// A set of words for several threads.
+class SharedSet {
+ public:
+  void insert(const std::string& word) {
+    const std::scoped_lock lock{mutex_};
+    words_.insert(word);
+  }
+  [[nodiscard]] bool contains(const std::string& word) const {
+    const std::scoped_lock lock{mutex_};
+    return words_.contains(word);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::set<std::string> words_;
+};
+
 /// What every operation on a volume works with; owned by VolumeManager, handed to each part by reference. Each member is thread safe or
 /// never changes.
 struct Core {
@@ -52,6 +70,9 @@ struct Core {
   PromiseBook promises;
   RepairLog repairs;
   mutable PoolPlaces places{};
+  std::string boot_id;
+  /// Pods of this boot whose control group is gone: a uid never comes again.
+  SharedSet gone_holders;
 
   /// The record. not_found: unknown. failed_precondition: set aside as damaged (naming the file), or being deleted.
   [[nodiscard]] Result<std::shared_ptr<const VolumeRecord>> require(const std::string& id) const;

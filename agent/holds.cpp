@@ -1,5 +1,9 @@
 #include "agent/holds.hpp"
 
+#include <algorithm>
+
+#include "agent/clock_text.hpp"
+
 namespace ordinald::agent {
 namespace {
 
@@ -14,17 +18,30 @@ bool is_gone(mount::Kernel& kernel, const std::string& path, const mount::Expect
 
 }  // namespace
 
+void end_publication(VolumeState& state, const std::string& target, const std::string& how, const std::string& boot_id) {
+  const auto held = std::ranges::find(state.publications, target, &Publication::target);
+  if (held == state.publications.end()) {
+    return;
+  }
+  remember(state.past, Tenure{.holder = held->holder,
+                              .target = held->target,
+                              .from = held->since,
+                              .to = utc_text(std::chrono::system_clock::now()),
+                              .ended = how,
+                              .boot_id = boot_id});
+  state.publications.erase(held);
+}
+
 Result<void> release_gone_holds(Core& core, mount::Kernel& kernel, const std::string& id, VolumeState& state, GoneMeans means) {
   const auto expected = [&](bool block) { return block ? state.expected_block() : state.expected_mount(); };
   VolumeState kept = state;
-  std::erase_if(kept.publications, [&](const Publication& held) {
-    const bool gone = is_gone(kernel, held.target, expected(held.block), means);
-    if (gone) {
+  for (const Publication& held : state.publications) {
+    if (is_gone(kernel, held.target, expected(held.block), means)) {
+      end_publication(kept, held.target, "target gone", core.boot_id);
       core.repairs.repaired("hold-released", "volume " + id + ": " + held.target + ", published to " + to_string(held.holder) + " since " +
                                                  held.since + ", is no mount of it any more: that hold is over");
     }
-    return gone;
-  });
+  }
   std::erase_if(kept.found, [&](const FoundMount& found) {
     const bool gone = is_gone(kernel, found.path, expected(found.block), means);
     if (gone) {

@@ -4,6 +4,9 @@
 
 namespace ordinald::agent {
 
+/// Takes the publication at the target out of the state, and keeps it as one that is over.
+void end_publication(VolumeState& state, const std::string& target, const std::string& how, const std::string& boot_id);
+
 enum class GoneMeans : std::uint8_t {
   not_mounted,   ///< whatever else is at the path
   path_is_gone,  ///< nothing is there at all

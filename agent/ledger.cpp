@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "agent/durable_file.hpp"
+#include "agent/holder_json.hpp"
 
 namespace ordinald::mount {
 // Seen by nlohmann through argument-dependent lookup.
@@ -115,17 +116,6 @@ Publication to_publication(const json& j) {
 
 }  // namespace
 
-std::string to_string(const Holder& holder) {
-  if (holder.pod_name.empty() && holder.pod_uid.empty()) {
-    return "an unnamed workload";
-  }
-  std::string text = holder.pod_namespace + "/" + holder.pod_name;
-  if (!holder.pod_uid.empty()) {
-    text += " (uid " + holder.pod_uid + ")";
-  }
-  return text;
-}
-
 const Stage* VolumeState::stage_at(std::string_view path) const {
   for (const Stage& stage : stages) {
     if (stage.path == path) {
@@ -187,6 +177,9 @@ std::string to_json(const VolumeState& state, std::string_view boot_id) {
       file["found"].push_back(to_value(found));
     }
   }
+  if (!state.past.empty()) {
+    file["past"] = state.past;
+  }
   return file.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -214,6 +207,9 @@ Result<std::optional<VolumeState>> parse_state(std::string_view text, std::strin
     }
     for (const json& publication : file.at("publications")) {
       state.publications.push_back(to_publication(publication));
+    }
+    if (file.contains("past")) {
+      file.at("past").get_to(state.past);
     }
     if (file.contains("found")) {
       for (const json& found : file.at("found")) {

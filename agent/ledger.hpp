@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/holder.hpp"
 #include "csi/volume_ops.hpp"
 #include "mount/types.hpp"
 
@@ -16,18 +17,6 @@ namespace ordinald::agent {
 
 using csi::AccessMode;
 using mount::Result;
-
-/// The workload that a publication belongs to, as the orchestrator told it; members are empty where it did not.
-struct Holder {
-  std::string pod_namespace;
-  std::string pod_name;
-  std::string pod_uid;
-  std::string service_account;
-  bool operator==(const Holder&) const = default;
-};
-
-/// `prod/db-1 (uid …)`, or "an unnamed workload".
-std::string to_string(const Holder& holder);
 
 /// In place of a digest: the stage was found when the ledger was lost, and its flags can't be compared with anything.
 inline constexpr std::string_view unknown_digest = "unknown";
@@ -75,7 +64,8 @@ struct VolumeState {
   std::vector<Stage> stages;
   std::vector<Publication> publications;
   std::vector<FoundMount> found;
-  std::string refusal;  ///< why the last stage was refused for what is on the device; empty once one went well
+  std::vector<Tenure> past;  ///< publications that are over and not in the record yet
+  std::string refusal;       ///< why the last stage was refused for what is on the device; empty once one went well
 
   [[nodiscard]] const Stage* stage_at(std::string_view path) const;
   [[nodiscard]] const Publication* publication_at(std::string_view target) const;
@@ -85,7 +75,7 @@ struct VolumeState {
   void forget_found(std::string_view path);
   /// Whether it is mounted or held anywhere.
   [[nodiscard]] bool in_use() const { return !stages.empty() || !publications.empty() || !found.empty(); }
-  [[nodiscard]] bool empty() const { return !device && !in_use() && refusal.empty(); }
+  [[nodiscard]] bool empty() const { return !device && !in_use() && refusal.empty() && past.empty(); }
   /// What a mount of this volume looks like.
   [[nodiscard]] mount::Expected expected_mount() const;
   [[nodiscard]] mount::Expected expected_block() const;

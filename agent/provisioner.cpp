@@ -157,6 +157,8 @@ Result<csi::Volume> Provisioner::create(const csi::CreateVolumeArgs& args) {
   record.access_types = access_types(args.capabilities);
   record.parameters = args.parameters;
   record.metadata = plan.parameters.metadata;
+  record.identity = plan.parameters.identity;
+  record.claim = read_claim(plan.parameters.metadata);
   record.created = utc_text(std::chrono::system_clock::now());
   TRYV(core_.records->save(record));
   return provision(std::move(record), *plan.pool);

@@ -4,6 +4,7 @@
 
 #include "agent/access_rules.hpp"
 #include "agent/clock_text.hpp"
+#include "agent/hand_over.hpp"
 #include "agent/holds.hpp"
 #include "agent/stager.hpp"
 #include "mount/mount_flags.hpp"
@@ -24,6 +25,19 @@ Holder read_holder(const StringMap& context) {
                 .pod_name = value("csi.storage.k8s.io/pod.name"),
                 .pod_uid = value("csi.storage.k8s.io/pod.uid"),
                 .service_account = value("csi.storage.k8s.io/serviceAccount.name")};
+}
+
+/// A static volume says in its context what a made one has in its record.
+Result<void> check_binding(const VolumeRecord& record, const StringMap& context, const Holder& holder) {
+  const auto said = context.find("identity");
+  if (record.identity != Identity::none || said == context.end()) {
+    return check_identity(record.identity, record.claim, holder);
+  }
+  const auto identity = parse_identity(said->second);
+  if (!identity) {
+    return refuse("its volume_context has an identity that is none of ordinal, claim and none");
+  }
+  return check_identity(*identity, record.claim.name.empty() ? read_claim(context) : record.claim, holder);
 }
 
 }  // namespace
@@ -94,6 +108,8 @@ void Publisher::claim_found(const csi::PublishArgs& args, VolumeState& state) {
 Result<void> Publisher::publish(const csi::PublishArgs& args) {
   TRY(const auto record, core_.require(args.volume_id));
   TRYV(check_mode(*record, args.capability.mode));
+  const Holder holder = read_holder(args.volume_context);
+  TRYV(check_binding(*record, args.volume_context, holder));
   VolumeState state = core_.ledger->state(args.volume_id);
   const bool claims = !state.found.empty();
   if (claims) {
@@ -108,7 +124,7 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
                           .read_only = false,
                           .flags_digest = core_.digest.of(args.capability.mount_flags),
                           .fs_type = args.capability.fs_type,
-                          .holder = read_holder(args.volume_context),
+                          .holder = holder,
                           .since = utc_text(std::chrono::system_clock::now())};
   // What is held is judged first, so that a second caller hears who holds it, whatever else is wrong with its call.
   auto bind = bind_request(args, state, publication);
@@ -133,6 +149,9 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
   TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
   const VolumeState before = core_.ledger->state(args.volume_id);
   if (verdict.value() == PublishVerdict::fresh) {
+    if (!allows_several_targets(args.capability.mode)) {
+      TRYV(check_hand_over(core_, *kernel, args.volume_id, state, holder));
+    }
     state.publications.push_back(std::move(publication));
   }
   if (verdict.value() == PublishVerdict::fresh || claims) {
@@ -185,7 +204,7 @@ Result<void> Publisher::unpublish(const csi::UnpublishArgs& args) {
   if (!unmounted) {
     return unmounted.error().with_context("unpublishing " + args.target_path);
   }
-  std::erase_if(state.publications, [&](const Publication& entry) { return entry.target == args.target_path; });
+  end_publication(state, args.target_path, "unpublished", core_.boot_id);
   return core_.ledger->save(args.volume_id, state);
 }
 

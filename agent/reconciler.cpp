@@ -3,6 +3,7 @@
 #include <map>
 
 #include "agent/clock_text.hpp"
+#include "agent/holds.hpp"
 
 namespace ordinald::agent {
 namespace {
@@ -81,14 +82,13 @@ Result<void> drop_gone(Core& core, const Mounts& mounts) {
       }
       continue;
     }
-    std::erase_if(kept.publications, [&](const Publication& publication) {
-      const bool gone = !publication_is_there(state, publication, mounts);
-      if (gone) {
+    for (const Publication& publication : state.publications) {
+      if (!publication_is_there(state, publication, mounts)) {
+        end_publication(kept, publication.target, "target gone", core.boot_id);
         core.repairs.repaired("hold-released", "volume " + id + ": its publication to " + to_string(publication.holder) + " at " +
                                                    publication.target + " is not mounted any more, and is dropped");
       }
-      return gone;
-    });
+    }
     std::erase_if(kept.stages, [&](const Stage& stage) {
       const bool gone = !stage_is_there(state, stage, mounts);
       if (gone) {
@@ -149,6 +149,10 @@ Result<void> reconcile(Core& core) {
     core.log->error("the ledger's {}; what is mounted counts as held by somebody unknown", file);
   }
   TRY(const auto kernel, core.kernels.for_volume("node"));
+  if (const auto groups = kernel->cgroup_users({}); !groups || !groups.value().visible) {
+    core.log->warn(
+        "the host's control groups are not at /sys/fs/cgroup: whether a deleted pod's processes still have a volume can't be told");
+  }
   TRY(const auto loops, kernel->loops());
   const Owners owners{core, loops};
   if (core.ledger->all().empty() && owners.empty()) {

@@ -325,9 +325,23 @@ Result<void> Stager::unstage(const csi::UnstageArgs& args) {
   state.forget_found(args.staging_path);
   if (!state.in_use()) {
     TRYV(let_go(core_, *kernel, args.volume_id, device));
+    TRYV(keep_history(args.volume_id, state.past));
     state = VolumeState{};
   }
   return core_.ledger->save(args.volume_id, state);
+}
+
+/// Who had it goes from the ledger into the record; a volume without one is taken down all the same.
+Result<void> Stager::keep_history(const std::string& id, const std::vector<Tenure>& past) {
+  const auto known = core_.records->find(id);
+  if (known == nullptr || past.empty()) {
+    return mount::success();
+  }
+  VolumeRecord record = *known;
+  for (const Tenure& tenure : past) {
+    remember(record.history, tenure);
+  }
+  return core_.records->save(record);
 }
 
 Result<std::optional<Device>> find_device(const Core& core, Kernel& kernel, const std::string& id, const VolumeState& state) {

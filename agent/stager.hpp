@@ -20,6 +20,7 @@ class Stager {
   Result<void> stage_block(Request& request, mount::Kernel& kernel, VolumeState& state);
   Result<void> stage_mount(Request& request, mount::Kernel& kernel, VolumeState& state);
   static Error with_repair(Error error, const Request& request);
+  Result<void> keep_history(const std::string& id, const std::vector<Tenure>& past);
   Result<void> grow_if_pending(Request& request, mount::Kernel& kernel, const VolumeState& state);
 
   Core& core_;

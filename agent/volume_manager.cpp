@@ -54,7 +54,9 @@ Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config,
                                              .grows_mounted_ext4 = environment.grows_mounted_ext4,
                                              .promises = {},
                                              .repairs = RepairLog{log},
-                                             .places = {}}};
+                                             .places = {},
+                                             .boot_id = environment.boot_id,
+                                             .gone_holders = {}}};
   for (const PoolConfig& pool : config.pools) {
     auto image_pool =
         std::make_unique<mount::ImagePool>(mount::ImagePool::Settings{.name = pool.name, .directory = pool.directory, .thick = pool.thick});

@@ -34,16 +34,29 @@ Result<VolumeParameters> read_parameters(const StringMap& parameters) {
         return refuse(key, "refuse or allow");
       }
       result.multi_node = value == "allow";
+    } else if (key == "identity") {
+      const auto identity = parse_identity(value);
+      if (!identity) {
+        return refuse(key, "ordinal, claim or none");
+      }
+      result.identity = *identity;
     } else if (key == "mkfsOptions") {
       result.mkfs_options = value;
     } else if (key == "csi.storage.k8s.io/pvc/name" || key == "csi.storage.k8s.io/pvc/namespace" || key == "csi.storage.k8s.io/pv/name") {
       result.metadata[key] = value;
     } else {
-      return mount::make_error(ErrorCode::invalid_argument,
-                               "parameter \"" + key +
-                                   "\" is not known; known are: pool, fsType (or csi.storage.k8s.io/fstype), blockSize, multiNodeModes, "
-                                   "mkfsOptions, and the provisioner's csi.storage.k8s.io/pvc/name, …/pvc/namespace and …/pv/name");
+      return mount::make_error(
+          ErrorCode::invalid_argument,
+          "parameter \"" + key +
+              "\" is not known; known are: pool, fsType (or csi.storage.k8s.io/fstype), blockSize, multiNodeModes, "
+              "mkfsOptions, identity, and the provisioner's csi.storage.k8s.io/pvc/name, …/pvc/namespace and …/pv/name");
     }
+  }
+  const Claim claim = read_claim(result.metadata);
+  if (result.identity != Identity::none && (claim.name.empty() || claim.name_space.empty())) {
+    return refuse("identity",
+                  "the volume's claim with it (csi.storage.k8s.io/pvc/name and …/pvc/namespace): have the provisioner run with "
+                  "--extra-create-metadata");
   }
   return result;
 }

@@ -13,6 +13,7 @@ struct VolumeParameters {
   std::uint32_t block_size = 4096;
   bool multi_node = false;
   std::string mkfs_options;
+  Identity identity = Identity::none;
   StringMap metadata;  ///< the provisioner's keys
 };
 

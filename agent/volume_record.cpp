@@ -1,4 +1,5 @@
 #include "agent/volume_record.hpp"
+#include "agent/holder_json.hpp"
 
 #include <sys/random.h>
 
@@ -106,6 +107,17 @@ Result<VolumeRecord> from_json(const json& file) {
   file.at("parameters").get_to(record.parameters);
   file.at("metadata").get_to(record.metadata);
   file.at("created").get_to(record.created);
+  // Not in the records of before there were identities.
+  if (file.contains("identity")) {
+    file.at("history").get_to(record.history);
+    file.at("claim").at("namespace").get_to(record.claim.name_space);
+    file.at("claim").at("name").get_to(record.claim.name);
+    const auto identity = parse_identity(file.at("identity").get<std::string>());
+    if (!identity) {
+      return refuse("its identity is " + file.at("identity").dump());
+    }
+    record.identity = *identity;
+  }
   const auto content = file.at("content").get<std::string>();
   const auto* found = std::ranges::find_if(contents, [&](Content c) { return to_string(c) == content; });
   if (found == contents.end()) {
@@ -165,6 +177,9 @@ std::string to_json(const VolumeRecord& record) {
             {"accessTypes", record.access_types},
             {"parameters", record.parameters},
             {"metadata", record.metadata},
+            {"identity", to_string(record.identity)},
+            {"claim", {{"namespace", record.claim.name_space}, {"name", record.claim.name}}},
+            {"history", record.history},
             {"created", record.created}};
   file[checksum_key] = checksum_of(file);
   return text_of(file);

@@ -6,7 +6,10 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "agent/holder.hpp"
+#include "agent/ordinal_identity.hpp"
 #include "csi/volume_ops.hpp"
 #include "mount/result.hpp"
 
@@ -54,6 +57,9 @@ struct VolumeRecord {
   StringMap parameters;                ///< of the Create, whole
   StringMap metadata;                  ///< the provisioner's: whose claim it is
   std::string created;                 ///< UTC, ISO 8601
+  Identity identity = Identity::none;  ///< parameter identity
+  Claim claim;                         ///< whose it is: of the Create, or of a rebind since
+  std::vector<Tenure> history;         ///< its last holders, the newest at the end
 
   bool operator==(const VolumeRecord&) const = default;
 };

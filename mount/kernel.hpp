@@ -95,6 +95,10 @@ class Kernel {
   /// The other mount namespaces in which the filesystem of this device is mounted (/proc/*/mountinfo).
   virtual Result<std::vector<Pin>> pins(const Device& device) = 0;
 
+  /// Processes of the control groups that have the device or its filesystem mounted (in a mount namespace of their own) or open. Finds
+  /// the groups by name, and reads of /proc only what is theirs. Waits for no device.
+  virtual Result<CgroupUsers> cgroup_users(const CgroupQuery& query) = 0;
+
   // --- programs ---
 
   /// Runs a tool to its end or its deadline. internal: it could not be started.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "mount/block_device.hpp"
+#include "mount/cgroup_users.hpp"
 #include "mount/growth.hpp"
 #include "mount/image_file.hpp"
 #include "mount/loop_device.hpp"
@@ -55,6 +56,7 @@ Result<void> LinuxKernel::apply_group(const std::string& path, const Expected& e
   return give_to_group(path, expected, gid);
 }
 Result<std::vector<Pin>> LinuxKernel::pins(const Device& device) { return find_pins(device); }
+Result<CgroupUsers> LinuxKernel::cgroup_users(const CgroupQuery& query) { return find_cgroup_users(query, "/sys/fs/cgroup"); }
 
 Result<ToolOutcome> LinuxKernel::run_tool(const ToolRequest& request) {
   // Closed again before the tool starts: it needs the device for itself.

@@ -47,6 +47,7 @@ class LinuxKernel final : public Kernel {
   Result<std::uint64_t> grow_filesystem(const GrowRequest& request) override;
   Result<void> apply_group(const std::string& path, const Expected& expected, std::uint32_t gid) override;
   Result<std::vector<Pin>> pins(const Device& device) override;
+  Result<CgroupUsers> cgroup_users(const CgroupQuery& query) override;
 
   /// The device's identity is compared before and after: a tool runs on what it was meant for, and what it did is believed only then.
   Result<ToolOutcome> run_tool(const ToolRequest& request) override;

@@ -41,16 +41,6 @@ Result<std::uint64_t> mount_namespace_of(const std::string& process) {
   return status.st_ino;
 }
 
-bool is_of_device(const MountEntry& entry, const Device& device) {
-  if (entry.device == device.number) {
-    return true;
-  }
-  // A btrfs has an anonymous number of its own; its source is the node's path, as whoever mounted it wrote it.
-  struct stat source{};
-  return entry.fs_type == "btrfs" && (entry.source == device.path || (::stat(entry.source.c_str(), &source) == 0 &&
-                                                                      S_ISBLK(source.st_mode) && source.st_rdev == device.number));
-}
-
 /// One process, the one with the lowest pid, for each mount namespace but our own.
 Result<std::map<std::uint64_t, std::int64_t>> other_namespaces() {
   TRY(const auto own, mount_namespace_of("self"));
@@ -79,6 +69,16 @@ Result<std::map<std::uint64_t, std::int64_t>> other_namespaces() {
 }
 
 }  // namespace
+
+bool is_of_device(const MountEntry& entry, const Device& device) {
+  if (entry.device == device.number) {
+    return true;
+  }
+  // A btrfs has an anonymous number of its own; its source is the node's path, as whoever mounted it wrote it.
+  struct stat source{};
+  return entry.fs_type == "btrfs" && (entry.source == device.path || (::stat(entry.source.c_str(), &source) == 0 &&
+                                                                      S_ISBLK(source.st_mode) && source.st_rdev == device.number));
+}
 
 Result<std::vector<MountEntry>> parse_mountinfo(std::string_view text) {
   std::vector<MountEntry> entries;

@@ -16,6 +16,9 @@ Result<std::vector<MountEntry>> parse_mountinfo(std::string_view text);
 /// The table of this process's mount namespace.
 Result<std::vector<MountEntry>> read_mount_table();
 
+/// Whether it is a mount of what is on the device; of btrfs, whose number is anonymous, by its source.
+bool is_of_device(const MountEntry& entry, const Device& device);
+
 /// The other mount namespaces in which the filesystem of this device is mounted, one for each namespace and mount point. What vanishes
 /// while it is looked at is left out.
 Result<std::vector<Pin>> find_pins(const Device& device);

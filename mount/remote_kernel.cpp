@@ -123,6 +123,7 @@ Result<void> RemoteKernel::apply_group(const std::string& path, const Expected& 
   return call<&Kernel::apply_group>(path, expected, gid);
 }
 Result<std::vector<Pin>> RemoteKernel::pins(const Device& device) { return call<&Kernel::pins>(device); }
+Result<CgroupUsers> RemoteKernel::cgroup_users(const CgroupQuery& query) { return call<&Kernel::cgroup_users>(query); }
 Result<ToolOutcome> RemoteKernel::run_tool(const ToolRequest& request) {
   return call_within<&Kernel::run_tool>(request.deadline + tool_grace, request);
 }

@@ -43,6 +43,7 @@ class RemoteKernel : public Kernel {
   Result<std::uint64_t> grow_filesystem(const GrowRequest& request) override;
   Result<void> apply_group(const std::string& path, const Expected& expected, std::uint32_t gid) override;
   Result<std::vector<Pin>> pins(const Device& device) override;
+  Result<CgroupUsers> cgroup_users(const CgroupQuery& query) override;
   Result<ToolOutcome> run_tool(const ToolRequest& request) override;
 
  private:

@@ -214,6 +214,23 @@ struct Pin {
   void fields(auto& f) { f(pid, command, mount_point, mount_namespace); }
 };
 
+/// Which processes are asked about: those of control groups with these names, wherever they lie.
+struct CgroupQuery {
+  std::vector<std::string> names{};  ///< a whole name (`podUID`, `postgres@0.service`), or the end of one after a `*` (`*-podUID.slice`)
+  Device device{};
+  std::uint64_t filesystem = 0;  ///< st_dev, where it isn't the device's number (btrfs); 0: the same
+  void fields(auto& f) { f(names, device, filesystem); }
+};
+
+/// Those of them that have the device, or what is on it, mounted or open.
+struct CgroupUsers {
+  bool visible = false;      ///< false: the host's control groups are not mounted here, and nothing is known
+  bool found = false;        ///< a control group of such a name exists
+  std::uint64_t unseen = 0;  ///< processes in it that can't be looked into: of another pid namespace, or without the permission
+  std::vector<Pin> users{};  ///< `mount_point`: where it is mounted, or the file that is open
+  void fields(auto& f) { f(visible, found, unseen, users); }
+};
+
 struct GrowRequest {
   Device device{};
   std::string fs_type{};  ///< ext4, xfs, btrfs

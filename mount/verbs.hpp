@@ -51,6 +51,7 @@ using Verbs = std::tuple<                                         //
     Verb<"grow_filesystem", &Kernel::grow_filesystem>,            //
     Verb<"apply_group", &Kernel::apply_group>,                    //
     Verb<"pins", &Kernel::pins>,                                  //
+    Verb<"cgroup_users", &Kernel::cgroup_users>,                  //
     Verb<"run_tool", &Kernel::run_tool>>;
 
 inline constexpr std::size_t verb_count = std::tuple_size_v<Verbs>;

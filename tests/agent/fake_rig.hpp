@@ -73,14 +73,21 @@ class FakeRig {
   }
   Result<void> unstage(const std::string& path = "/stage") { return manager->unstage({}, {.volume_id = id, .staging_path = path}); }
   Result<void> publish(const std::string& target = "/pods/a", AccessMode mode = AccessMode::single_node_single_writer,
-                       const std::string& pod = "db-0") {
+                       const std::string& pod = "db-0", const std::string& name_space = "") {
+    StringMap context{{"csi.storage.k8s.io/pod.name", pod}, {"csi.storage.k8s.io/pod.uid", "uid-" + pod}};
+    if (!name_space.empty()) {
+      context["csi.storage.k8s.io/pod.namespace"] = name_space;
+    }
+    return publish_with(target, mode, context);
+  }
+  Result<void> publish_with(const std::string& target, AccessMode mode, const StringMap& context) {
     return manager->publish({}, {.volume_id = id,
                                  .staging_path = "/stage",
                                  .target_path = target,
                                  .capability = capability(mode),
                                  .readonly = false,
                                  .publish_context = {},
-                                 .volume_context = {{"csi.storage.k8s.io/pod.name", pod}, {"csi.storage.k8s.io/pod.uid", "uid-" + pod}}});
+                                 .volume_context = context});
   }
   Result<void> unpublish(const std::string& target = "/pods/a") { return manager->unpublish({}, {.volume_id = id, .target_path = target}); }
   Result<void> remove() { return manager->delete_volume({}, id); }
@@ -101,6 +108,7 @@ class FakeRig {
     }
     return text;
   }
+  std::string state_dir() const { return temp_.path() / "state"; }
   std::string run_dir() const { return temp_.path() / "run"; }
   std::string record_file() const { return temp_.path() / "state" / "volumes" / (id + ".json"); }
   /// A crash at the n-th point that is passed from now on.

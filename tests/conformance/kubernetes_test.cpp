@@ -1,6 +1,9 @@
 // "What Kubernetes really sends".
+#include <sys/mount.h>
+
 #include <thread>
 
+#include "tests/support/cgroup.hpp"
 #include "tests/support/rig.hpp"
 
 namespace ordinald::testing {
@@ -52,6 +55,39 @@ TEST_CASE("kubernetes: Unpublish for the old pod and Publish for the new one fol
     REQUIRE(try_write(rig.target(uid) / "file", uid) == 0);
     CHECK(rig.unpublish(id, rig.target(uid)) == OK);
   }
+}
+
+TEST_CASE("kubernetes: a pod deleted by force whose process goes on holds the volume until that ends, a bystander doesn't",
+          "[kubernetes][root]") {
+  if (!TestCgroup::possible()) {
+    std::printf("SKIPPED: control groups can't be made here\n");
+    return;
+  }
+  Rig rig;
+  const std::string id = rig.create("pvc-1", rwop);
+  const std::string uid = "0c5b9a1e-77d0-4f0e-8a4e-" + std::to_string(::getpid());
+  REQUIRE(rig.stage(id, rwop, rig.staging("pvc-1")) == OK);
+  REQUIRE(outcome(rig.call(pod_request(rig, id, rig.staging("pvc-1"), "db-0", uid))) == OK);
+  // As a runtime does it: the container's mount is a bind of the target, elsewhere, in a namespace of its own.
+  const fs::path inside = rig.root() / "container";
+  fs::create_directory(inside);
+  REQUIRE(::mount(rig.target(uid).c_str(), inside.c_str(), nullptr, MS_BIND, nullptr) == 0);
+  const NamespaceHolder bystander;
+  TestCgroup group("pod" + uid);
+  auto process = std::make_unique<NamespaceHolder>();
+  group.add(process->pid());
+  REQUIRE(::umount2(inside.c_str(), 0) == 0);
+
+  REQUIRE(rig.unpublish(id, rig.target(uid)) == OK);
+  const auto next = pod_request(rig, id, rig.staging("pvc-1"), "db-0", "uid-2");
+  const Outcome refused = outcome(rig.call(next));
+  CHECK(refused == FAILED_PRECONDITION);
+  CHECK_THAT(refused.message,
+             Catch::Contains("process " + std::to_string(process->pid())) && Catch::Contains("prod/db-0 (uid " + uid + ")"));
+  rig.crash();
+  CHECK(outcome(rig.call(next)) == FAILED_PRECONDITION);
+  process.reset();
+  CHECK(outcome(rig.call(next)) == OK);
 }
 
 TEST_CASE("kubernetes: a second pod of a ReadWriteOncePod claim is refused, and told who has it", "[kubernetes][root]") {

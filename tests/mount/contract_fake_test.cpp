@@ -80,6 +80,22 @@ class FakeContractNode final : public ContractNode {
     const std::uint64_t pinned = node_.with([&](FakeState& state) { return state.pin(path, 4711, "test_mount"); });
     return {nullptr, [this, pinned](void*) { node_.with([&](FakeState& state) { state.unpin(pinned); }); }};
   }
+  bool has_cgroups() override { return true; }
+  Hold run_in_cgroup(const std::string& group, const std::string& path) override {
+    const std::uint64_t pinned = node_.with([&](FakeState& state) {
+      const std::uint64_t name_space = path.empty() ? 0 : state.pin(path, 4711, "test_mount");
+      state.processes.push_back({.cgroup = group, .pid = 4711, .command = "test_mount", .mount_namespace = name_space});
+      return name_space;
+    });
+    return {nullptr, [this, group, pinned](void*) {
+              node_.with([&](FakeState& state) {
+                std::erase_if(state.processes, [&](const FakeProcess& process) { return process.cgroup == group; });
+                if (pinned != 0) {
+                  state.unpin(pinned);
+                }
+              });
+            }};
+  }
   void mount_foreign(const std::string& path) override {
     node_.with([&](FakeState& state) { state.mount_foreign(path); });
   }

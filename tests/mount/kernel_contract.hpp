@@ -55,6 +55,10 @@ class ContractNode {
   virtual Hold hold_device(const std::string& path) = 0;
   /// A process with a mount namespace of its own, in which all that is mounted now stays so.
   virtual Hold pin(const std::string& path) = 0;
+  /// Whether control groups can be made here.
+  virtual bool has_cgroups() = 0;
+  /// A process in a control group of that name, with a mount namespace of its own in which all that is mounted now stays so.
+  virtual Hold run_in_cgroup(const std::string& group, const std::string& path) = 0;
   /// A tmpfs, on an existing directory.
   virtual void mount_foreign(const std::string& path) = 0;
   /// What is mounted at the path, once more over itself.
@@ -126,6 +130,7 @@ class ContractNode {
   CASE(apply_group_gives_all_beneath_to_the_group)         \
   CASE(apply_group_looks_at_the_root_only_when_it_is_done) \
   CASE(pins_are_the_other_namespaces)                      \
+  CASE(cgroup_users_are_those_that_have_the_volume)        \
   CASE(removing_the_target_lets_go_of_it_elsewhere)        \
   CASE(a_pinned_filesystem_is_mounted_again_with_its_data) \
   CASE(run_tool_answers_status_and_output)                 \

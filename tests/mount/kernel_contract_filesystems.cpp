@@ -1,7 +1,10 @@
 // The contract's cases about what is mounted (size, growth, group, who else has it), about paths, and about tools.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 
 #include "tests/mount/contract_steps.hpp"
 
@@ -221,6 +224,41 @@ void pins_are_the_other_namespaces(ContractNode& node) {
   pinned = node.pin(other.path);
   REQUIRE(value(kernel.pins(other.device)).size() == 1);
   CHECK(value(kernel.pins(other.device))[0].mount_point == other.path);
+}
+
+void cgroup_users_are_those_that_have_the_volume(ContractNode& node) {
+  if (!node.has_cgroups()) {
+    std::printf("SKIPPED: control groups can't be made here\n");
+    return;
+  }
+  Kernel& kernel = node.kernel();
+  const std::string fs_type = GENERATE(as<std::string>{}, "ext4", "btrfs");
+  const Mounted at = mounted_volume(node, "v", fs_type, 112 * mib, uuid_b);
+  const Mounted other = mounted_volume(node, "other");
+  const std::string uid = "6ba7b810-9dad-11d1-80b4-" + std::to_string(::getpid());
+  std::string with_underscores = uid;
+  std::ranges::replace(with_underscores, '-', '_');
+  const mount::CgroupQuery query{.names = {"pod" + uid, "*-pod" + with_underscores + ".slice"}, .device = at.device};
+  const auto ask = [&] { return value(kernel.cgroup_users(query)); };
+  CHECK(ask().visible);
+  CHECK_FALSE(ask().found);
+
+  for (const std::string& group : {"pod" + uid, "kubepods-burstable-pod" + with_underscores + ".slice"}) {
+    INFO(group);
+    Hold process = node.run_in_cgroup(group, at.path);
+    const mount::CgroupUsers found = ask();
+    CHECK(found.found);
+    CHECK(found.unseen == 0);
+    REQUIRE(found.users.size() == 1);
+    CHECK(found.users[0].pid > 0);
+    CHECK_FALSE(found.users[0].command.empty());
+    CHECK(found.users[0].mount_point == at.path);
+    process.reset();
+    CHECK_FALSE(ask().found);
+  }
+  // Another workload's processes are nobody's business here.
+  const Hold bystander = node.run_in_cgroup("pod-of-somebody-else-" + uid, at.path);
+  CHECK_FALSE(ask().found);
 }
 
 /// rmdir(2) of a mount point takes what other namespaces have mounted there away from them.

@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "mount/unique_fd.hpp"
+#include "tests/support/cgroup.hpp"
 #include "tests/support/mount_namespace.hpp"
 
 namespace ordinald::testing {
@@ -105,6 +106,17 @@ Hold RealContractNode::hold_open(const std::string& file) { return held(file, O_
 Hold RealContractNode::hold_device(const std::string& device) { return held(device, O_RDONLY | O_EXCL); }
 
 Hold RealContractNode::pin(const std::string& /*mounted*/) { return std::make_shared<NamespaceHolder>(); }
+
+bool RealContractNode::has_cgroups() { return TestCgroup::possible(); }
+
+Hold RealContractNode::run_in_cgroup(const std::string& group, const std::string& /*mounted*/) {
+  struct Process {
+    explicit Process(const std::string& name) : cgroup(name) { cgroup.add(holder.pid()); }
+    TestCgroup cgroup;
+    NamespaceHolder holder;
+  };
+  return std::make_shared<Process>(group);
+}
 
 void RealContractNode::mount_foreign(const std::string& directory) {
   must(::mount("tmpfs", directory.c_str(), "tmpfs", 0, "size=1m") == 0, "a tmpfs on " + directory);

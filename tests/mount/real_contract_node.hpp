@@ -27,6 +27,8 @@ class RealContractNode : public ContractNode {
   Hold hold_open(const std::string& file) override;
   Hold hold_device(const std::string& device) override;
   Hold pin(const std::string& mounted) override;
+  bool has_cgroups() override;
+  Hold run_in_cgroup(const std::string& group, const std::string& mounted) override;
   void mount_foreign(const std::string& directory) override;
   void stack(const std::string& mounted) override;
 

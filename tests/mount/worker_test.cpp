@@ -87,6 +87,7 @@ class OddKernel : public Kernel {
   }
   Result<std::vector<Pin>> pins(const Device&) override { return none(); }
   Result<std::vector<LoopEntry>> loops() override { return none(); }
+  Result<CgroupUsers> cgroup_users(const CgroupQuery&) override { return none(); }
 
  private:
   static Error none() { return make_error(ErrorCode::unimplemented, "not here"); }

@@ -95,6 +95,8 @@ class FakeKernel final : public mount::Kernel {
   Result<void> apply_group(const std::string& path, const mount::Expected& expected, std::uint32_t gid) override;
   Result<std::vector<mount::Pin>> pins(const mount::Device& device) override;
 
+  Result<mount::CgroupUsers> cgroup_users(const mount::CgroupQuery& query) override;
+
   Result<mount::ToolOutcome> run_tool(const mount::ToolRequest& request) override;
 
  private:

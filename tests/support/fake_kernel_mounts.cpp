@@ -365,4 +365,32 @@ Result<std::vector<Pin>> FakeKernel::pins(const Device& device) {
   });
 }
 
+Result<mount::CgroupUsers> FakeKernel::cgroup_users(const mount::CgroupQuery& query) {
+  return act("cgroup_users", [&](FakeState& state) -> Result<mount::CgroupUsers> {
+    mount::CgroupUsers result{.visible = true};
+    for (const FakeProcess& process : state.processes) {
+      const bool asked = std::ranges::any_of(query.names, [&](const std::string& name) {
+        return name.starts_with('*') ? process.cgroup.ends_with(name.substr(1)) : process.cgroup == name;
+      });
+      if (!asked) {
+        continue;
+      }
+      result.found = true;
+      if (process.pid == 0) {
+        ++result.unseen;
+        continue;
+      }
+      for (const FakeMount& mount : state.mounts) {
+        const bool node = mount.rdev != 0 && mount.rdev == query.device.number;
+        const bool filesystem = mount.filesystem && mount.filesystem->image && mount.filesystem->number == query.device.number;
+        if (process.mount_namespace != 0 && mount.mount_namespace == process.mount_namespace && (node || filesystem)) {
+          result.users.push_back({.pid = process.pid, .command = process.command, .mount_point = mount.mount_point, .mount_namespace = 0});
+          break;
+        }
+      }
+    }
+    return result;
+  });
+}
+
 }  // namespace ordinald::testing

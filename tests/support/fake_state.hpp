@@ -118,6 +118,14 @@ struct FakeMount {
   std::string command{};
 };
 
+/// A process of a workload, in a control group.
+struct FakeProcess {
+  std::string cgroup{};  ///< the group's name
+  std::int64_t pid = 0;  ///< 0: of another pid namespace
+  std::string command{};
+  std::uint64_t mount_namespace = 0;  ///< what is mounted there it has; in 0 it has nothing
+};
+
 /// What is at a path, through the mounts over it.
 struct FakeView {
   FileKind kind = FileKind::none;
@@ -132,12 +140,13 @@ struct FakeView {
 struct FakeState {
   /// Takes back an act that a verb has done and not made durable yet.
   using Undo = std::function<void(FakeState&)>;
-  std::map<std::string, std::vector<Undo>> unsynced;                 ///< by volume id: a power loss may undo each of these, or not
-  std::map<std::string, FakePool> pools;                             ///< by directory
-  std::map<std::uint64_t, FakeStore> stores;                         ///< by st_dev
-  std::vector<std::shared_ptr<FakeImage>> images;                    ///< the linked ones
-  std::map<std::uint32_t, FakeLoop> loops;                           ///< by the number in /dev/loopN
-  std::vector<FakeMount> mounts;                                     ///< oldest first: of those at one path the last is on top
+  std::map<std::string, std::vector<Undo>> unsynced;  ///< by volume id: a power loss may undo each of these, or not
+  std::map<std::string, FakePool> pools;              ///< by directory
+  std::map<std::uint64_t, FakeStore> stores;          ///< by st_dev
+  std::vector<std::shared_ptr<FakeImage>> images;     ///< the linked ones
+  std::map<std::uint32_t, FakeLoop> loops;            ///< by the number in /dev/loopN
+  std::vector<FakeMount> mounts;                      ///< oldest first: of those at one path the last is on top
+  std::vector<FakeProcess> processes;
   FakeTree root{{"", {.kind = FileKind::directory, .mode = 0755}}};  ///< the node's root file system
   std::map<std::string, mount::ToolOutcome> tool_results;            ///< by program's base name: answered instead of doing its work
   std::map<std::string, std::string> hung;                           ///< volume id → what to say

@@ -1,0 +1,77 @@
+#include "agent/ordinal_identity.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace ordinald::agent {
+namespace {
+
+constexpr std::array<std::pair<Identity, std::string_view>, 3> names{
+    {{Identity::none, "none"}, {Identity::claim, "claim"}, {Identity::ordinal, "ordinal"}}};
+
+mount::Error refuse(const std::string& message) { return mount::make_error(mount::ErrorCode::failed_precondition, message); }
+
+bool is_digits(std::string_view text) {
+  return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+}
+
+/// `<set>-<ordinal>`: an ordinal is written without leading zeros.
+bool is_ordinal_name(std::string_view name) {
+  const auto dash = name.rfind('-');
+  if (dash == std::string_view::npos || dash == 0) {
+    return false;
+  }
+  const std::string_view number = name.substr(dash + 1);
+  return is_digits(number) && (number.size() == 1 || number.front() != '0');
+}
+
+}  // namespace
+
+std::string_view to_string(Identity identity) {
+  const auto* const found = std::ranges::find(names, identity, &std::pair<Identity, std::string_view>::first);
+  return found == names.end() ? std::string_view{"none"} : found->second;
+}
+
+std::optional<Identity> parse_identity(std::string_view text) {
+  const auto* const found = std::ranges::find(names, text, &std::pair<Identity, std::string_view>::second);
+  return found == names.end() ? std::nullopt : std::optional{found->first};
+}
+
+Claim read_claim(const csi::StringMap& map) {
+  const auto value = [&](const char* key) {
+    const auto found = map.find(key);
+    return found == map.end() ? std::string{} : found->second;
+  };
+  return Claim{.name_space = value("csi.storage.k8s.io/pvc/namespace"), .name = value("csi.storage.k8s.io/pvc/name")};
+}
+
+mount::Result<void> check_identity(Identity identity, const Claim& claim, const Holder& holder) {
+  if (identity == Identity::none) {
+    return mount::success();
+  }
+  const std::string bound = "it is bound to its " + std::string{to_string(identity)};
+  if (claim.name_space.empty() || claim.name.empty()) {
+    return refuse(bound + ", but its claim is not known: have the provisioner run with --extra-create-metadata, or give a static volume " +
+                  "csi.storage.k8s.io/pvc/namespace and …/pvc/name in its volumeAttributes");
+  }
+  if (holder.pod_namespace.empty() || holder.pod_name.empty()) {
+    return refuse(bound + ", claim " + claim.name_space + "/" + claim.name +
+                  ", but who asks is not said: set podInfoOnMount: true in the CSIDriver object");
+  }
+  const std::string who = "pod " + holder.pod_namespace + "/" + holder.pod_name;
+  if (holder.pod_namespace != claim.name_space) {
+    return refuse(bound + ", claim " + claim.name_space + "/" + claim.name + "; " + who + " is of another namespace");
+  }
+  if (identity == Identity::claim) {
+    return mount::success();
+  }
+  const bool its_own = claim.name.size() > holder.pod_name.size() + 1 && claim.name.ends_with("-" + holder.pod_name);
+  if (!is_ordinal_name(holder.pod_name) || !its_own) {
+    return refuse(bound + ", claim " + claim.name_space + "/" + claim.name + "; " + who +
+                  " is not that ordinal: a claim of its would read <template>-" + holder.pod_name);
+  }
+  return mount::success();
+}
+
+}  // namespace ordinald::agent
