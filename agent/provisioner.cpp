@@ -168,10 +168,6 @@ Result<csi::Volume> Provisioner::existing(const csi::CreateVolumeArgs& args, con
   const auto differs = [&](const std::string& what) {
     return volume_error(ErrorCode::already_exists, record.id, "it has the name " + args.name + " already, with another " + what);
   };
-  if (record.deleting) {
-    return volume_error(ErrorCode::aborted, record.id,
-                        "it has the name " + args.name + " and is being deleted; call again when it is gone");
-  }
   const auto limit = static_cast<std::uint64_t>(args.capacity.limit);
   const auto required = static_cast<std::uint64_t>(args.capacity.required);
   const bool within = limit > 0 && record.size >= required && record.size <= limit;

@@ -96,6 +96,10 @@ Result<bool> VolumeManager::ready() { return true; }
 Result<csi::Volume> VolumeManager::create_volume(const csi::CallContext& call, const csi::CreateVolumeArgs& args) {
   // Two calls for one name meet at the name; the volume has no id yet.
   TRY(const auto guard, locks_.acquire(create_key(args.name), "CreateVolume", call));
+  if (const auto record = core_->records->find_by_name(args.name); record != nullptr && record->deleting) {
+    // Begun, so it will be finished, here at the latest: an orchestrator that repeats nothing (Nomad) gets its volume all the same.
+    TRYV(delete_volume(call, record->id));
+  }
   return provisioner_.create(args);
 }
 

@@ -111,15 +111,6 @@ class FakeRig {
   std::string state_dir() const { return temp_.path() / "state"; }
   std::string run_dir() const { return temp_.path() / "run"; }
   std::string record_file() const { return temp_.path() / "state" / "volumes" / (id + ".json"); }
-  /// A crash at the n-th point that is passed from now on.
-  void crash_at(int n) {
-    node.set_hook([left = std::make_shared<int>(n)](const FakePoint&) -> Result<void> {
-      if ((*left)-- == 0) {
-        throw Crash{};
-      }
-      return mount::success();
-    });
-  }
 
   FakeNode node;
   std::unique_ptr<VolumeManager> manager;
