@@ -32,6 +32,8 @@ Result<void> write_all(int fd, std::string_view text, const std::string& path) {
   return mount::success();
 }
 
+}  // namespace
+
 Result<void> sync_directory(const std::string& directory) {
   const UniqueFd fd{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!fd || ::fsync(fd.get()) != 0) {
@@ -40,8 +42,6 @@ Result<void> sync_directory(const std::string& directory) {
   acted("fsync of the directory", directory);
   return mount::success();
 }
-
-}  // namespace
 
 Result<void> write_file(const std::string& directory, const std::string& name, std::string_view text, Durability durability) {
   const std::string path = directory + "/" + name;

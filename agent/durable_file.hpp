@@ -23,6 +23,9 @@ Result<void> remove_file(const std::string& directory, const std::string& name, 
 /// answers its path.
 Result<std::string> set_aside(const std::string& directory, const std::string& name);
 
+/// Makes durable what was done to names in the directory, be it by an agent that died before it could.
+Result<void> sync_directory(const std::string& directory);
+
 /// The file's text. not_found: no such file. Refuses files over 16 MiB.
 Result<std::string> read_file(const std::string& path);
 

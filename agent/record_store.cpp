@@ -69,7 +69,9 @@ Result<void> RecordStore::load() {
   }
   // A good record beside one that was set aside: a person has put it back.
   std::erase_if(damaged_, [&](const auto& entry) { return records_.contains(entry.first); });
-  return mount::success();
+  // An agent that was killed between a rename and its fsync has left what is there for us, and not yet after a power loss: a call that
+  // finds its work done by that record must not be told so before it stays done.
+  return sync_directory(directory_);
 }
 
 void RecordStore::set_aside(const std::string& file, const std::string& id, const std::string& why, bool lost) {

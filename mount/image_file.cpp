@@ -124,8 +124,9 @@ Result<ImageInfo> grow_open_image(int fd, const ImageSpec& spec) {
   const auto old_size = static_cast<std::uint64_t>(status.st_size);
   if (spec.thick || old_size < spec.size) {
     TRYV(set_size(fd, spec, old_size));
-    TRYV(sync_image(fd, spec.image));
   }
+  // Also where nothing was to be done: an earlier try may have ended before it.
+  TRYV(sync_image(fd, spec.image));
   return info_of(fd, spec.image);
 }
 
@@ -185,7 +186,11 @@ Result<ImageInfo> create_image_file(const ImageSpec& spec) {
       error.code = ErrorCode::already_exists;
       return error;
     }
-    return resize_image_file(spec);
+    TRY(const auto grown, resize_image_file(spec));
+    // Its name may not be durable yet: an earlier try may have ended between the two.
+    TRY(const auto directory, open_directory(spec.image.directory));
+    TRYV(sync_directory(directory.get(), spec.image));
+    return grown;
   }
   TRY(const auto directory, open_directory(spec.image.directory));
   // A file of this name was left by a creation that crashed: nobody else may use it, and the volume's lock is held.
