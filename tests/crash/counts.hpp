@@ -1,0 +1,13 @@
+#pragma once
+
+namespace ordinald::testing {
+
+/// How many crash points a run has tried, for the summary.
+struct CrashCounts {
+  int process = 0;     ///< points at which the agent died
+  int power_loss = 0;  ///< points at which the node lost its power
+  int runs = 0;        ///< with every way it can have left the files, repeated and reversed
+};
+inline CrashCounts crash_counts;
+
+}  // namespace ordinald::testing
