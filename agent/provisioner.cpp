@@ -337,6 +337,13 @@ Result<std::uint64_t> Provisioner::grow(const std::string& id, const csi::Capaci
     return volume_error(ErrorCode::out_of_range, id,
                         std::to_string(required) + " bytes are " + std::to_string(size) + " in whole blocks, above the limit");
   }
+  if (const auto* filesystem = mount::find_filesystem(record.fs_type);
+      record.content == Content::formatted && filesystem != nullptr && size < filesystem->minimum_growth()) {
+    // Once the image had that size, the volume could not be staged any more.
+    return volume_error(ErrorCode::out_of_range, id,
+                        "Linux can't grow " + record.fs_type + " to " + std::to_string(size) + " bytes, only to " +
+                            std::to_string(filesystem->minimum_growth()) + " and more; ask for that");
+  }
   TRY(const auto promise,
       core_.promises.reserve(pool->name(), size - record.size, core_.view_pools_beside(pool->name()), core_.records->all()));
   TRY(const auto kernel, core_.kernels.for_volume(id));

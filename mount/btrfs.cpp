@@ -20,6 +20,8 @@ class Btrfs final : public Filesystem {
  public:
   [[nodiscard]] std::string_view name() const override { return "btrfs"; }
   [[nodiscard]] std::uint64_t minimum_size() const override { return 109 * mib; }
+  /// BTRFS_IOC_RESIZE answers EINVAL to any size below.
+  [[nodiscard]] std::uint64_t minimum_growth() const override { return 256 * mib; }
 
   [[nodiscard]] std::vector<std::string> make_argv(const MakeRequest& request) const override {
     std::vector<std::string> argv{"/usr/sbin/mkfs.btrfs", "-q", "-K", "-U", request.uuid};

@@ -32,6 +32,8 @@ class Filesystem {
   [[nodiscard]] virtual std::string_view name() const = 0;
   /// Bytes below which it can't live.
   [[nodiscard]] virtual std::uint64_t minimum_size() const = 0;
+  /// Bytes below which nothing grows it, though it can be made smaller than that.
+  [[nodiscard]] virtual std::uint64_t minimum_growth() const { return 0; }
   [[nodiscard]] virtual std::vector<std::string> make_argv(const MakeRequest& request) const = 0;
   /// The check before a mount (rule 7); empty: the mount itself is the check.
   [[nodiscard]] virtual std::vector<std::string> check_argv(const std::string& device) const = 0;

@@ -53,6 +53,26 @@ TEST_CASE("node expand: the pool grows the volume first, and the filesystem foll
   CHECK(rig.call(get)->volume().capacity_bytes() == size);
 }
 
+TEST_CASE("expand: a btrfs is not grown to less than Linux can, and stays usable", "[expand][root]") {
+  Rig rig;
+  const LiveVolume volume = bring_up(rig, "v", mount_capability(single_node_writer, "btrfs"), 128 * mebi);
+  v1::ControllerExpandVolumeRequest request;
+  request.set_volume_id(volume.id);
+  request.mutable_capacity_range()->set_required_bytes(160 * mebi);
+  CHECK(outcome(rig.call(request)) == OUT_OF_RANGE);
+  CHECK(outcome(rig.call(node_expand(volume.id, volume.target, 160 * mebi))) == OUT_OF_RANGE);
+  REQUIRE(rig.unpublish(volume.id, volume.target) == OK);
+  REQUIRE(rig.unstage(volume.id, volume.staging) == OK);
+  CHECK(rig.stage(volume.id, volume.capability, volume.staging) == OK);
+  CHECK(outcome(rig.call(node_expand(volume.id, volume.staging, 256 * mebi))) == OK);
+  CHECK(total(rig, volume.id, volume.staging) > 200 * mebi);
+  // One that was never formatted is made as large as it is by then.
+  const std::string blank = rig.create("blank", volume.capability, 128 * mebi);
+  request.set_volume_id(blank);
+  CHECK(outcome(rig.call(request)) == OK);
+  CHECK(rig.stage(blank, volume.capability, rig.staging("blank")) == OK);
+}
+
 TEST_CASE("node expand: a mounted ext4 grows with CAP_SYS_RESOURCE; without, the refusal says so and the next stage grows it",
           "[expand][root]") {
   Rig rig;
