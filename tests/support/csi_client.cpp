@@ -5,6 +5,8 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 
+#include <iterator>
+
 #include "csi.grpc.pb.h"
 
 namespace ordinald::testing {
@@ -52,6 +54,15 @@ CsiClient::~CsiClient() = default;
   }
 ORDINALD_CSI_METHODS(ORDINALD_DEFINE_CALL)
 #undef ORDINALD_DEFINE_CALL
+
+std::string code_name(grpc::StatusCode code) {
+  static constexpr const char* names[] = {"OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+                                          "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+                                          "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+                                          "DATA_LOSS", "UNAUTHENTICATED"};
+  const auto number = static_cast<std::size_t>(code);
+  return number < std::size(names) ? names[number] : std::to_string(number);
+}
 
 csi::v1::VolumeCapability mount_capability(Mode mode, std::string_view fs_type, const std::vector<std::string>& flags) {
   csi::v1::VolumeCapability capability;

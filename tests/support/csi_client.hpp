@@ -32,6 +32,9 @@ struct Reply {
 
 using Timeout = std::optional<std::chrono::milliseconds>;
 
+/// `FAILED_PRECONDITION`; the number of a code that has no name.
+std::string code_name(grpc::StatusCode code);
+
 /// The services and methods that a client calls, `X(service, method)`.
 #define ORDINALD_CSI_METHODS(X)                      \
   X(Identity, GetPluginInfo)                         \

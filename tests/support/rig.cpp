@@ -18,15 +18,6 @@
 namespace ordinald::testing {
 namespace {
 
-std::string code_name(grpc::StatusCode code) {
-  static constexpr const char* names[] = {"OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
-                                          "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
-                                          "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
-                                          "DATA_LOSS", "UNAUTHENTICATED"};
-  const auto number = static_cast<std::size_t>(code);
-  return number < std::size(names) ? names[number] : std::to_string(number);
-}
-
 template <class Health>
 std::string reasons(const Health& health) {
   std::set<std::string> words;
