@@ -1,5 +1,6 @@
 #include "agent/repairs.hpp"
 
+#include <algorithm>
 #include <set>
 
 #include "agent/holds.hpp"
@@ -64,6 +65,10 @@ void Repairs::recover_records(const std::stop_token& stop) {
   for (const PoolView& view : core_.view_pools()) {
     for (const mount::PoolImage& image : view.usage.images) {
       const std::string path = view.pool->directory + "/" + image.file;
+      if (image.file.starts_with('.')) {
+        remove_half_made(view, image.file);
+        continue;
+      }
       if (!is_volume_id(image.volume_id)) {
         core_.repairs.reported("pool " + view.pool->name + ": " + path + " has no mark of a volume; if nobody needs it: rm " + path);
       } else if (core_.records->find(image.volume_id) == nullptr && !core_.records->find_damaged(image.volume_id)) {
@@ -84,6 +89,27 @@ void Repairs::recover_records(const std::stop_token& stop) {
     if (!recovered) {
       core_.log->warn("volume {}: its record can't be made anew yet: {}", id, recovered.error().message);
     }
+  }
+}
+
+/// `.<id>.img.new`: never had its name, so never was anybody's. Where there is a record, that volume's create or delete sees to it.
+void Repairs::remove_half_made(const PoolView& view, const std::string& file) {
+  constexpr std::string_view ending = ".img.new";
+  const std::string id = file.substr(1, file.size() - 1 - ending.size());
+  const auto guard = locks_.try_acquire(id, "a repair");
+  if (!is_volume_id(id) || !guard || core_.records->find(id) != nullptr || core_.records->find_damaged(id)) {
+    return;
+  }
+  const bool has_image = std::ranges::any_of(view.usage.images, [&](const mount::PoolImage& image) { return image.file == id + ".img"; });
+  auto kernel = core_.kernels.for_volume(id);
+  if (has_image || !kernel) {
+    return;
+  }
+  if (auto removed = core_.pools.at(view.pool->name)->remove(*kernel.value(), mount::PoolVolume{.id = id}); !removed) {
+    core_.log->warn("{}", removed.error().message);
+  } else {
+    core_.repairs.repaired("half-made-removed",
+                           "pool " + view.pool->name + ": " + file + ", left by a create that was interrupted, is removed");
   }
 }
 

@@ -26,6 +26,7 @@ class Repairs {
   void finish_deletions(const std::stop_token& stop);
   void forget_unmade(const std::stop_token& stop);
   void recover_records(const std::stop_token& stop);
+  void remove_half_made(const PoolView& view, const std::string& file);
   void release_forgotten(const std::stop_token& stop);
   void detach_leftovers(const std::stop_token& stop);
   Result<bool> detach_leftover(const std::string& id);

@@ -153,6 +153,7 @@ Result<ImageInfo> write_new_image(int fd, const ImageSpec& spec) {
 }
 
 std::string temporary_name(const ImageRef& image) { return "." + image.file + ".new"; }
+constexpr std::string_view half_made_ending = ".img.new";
 
 }  // namespace
 
@@ -290,7 +291,7 @@ Result<PoolUsage> inspect_pool_directory(const std::string& directory) {
       return result;
     }
     const std::string name{static_cast<const char*>(entry->d_name)};
-    if (!name.ends_with(".img")) {
+    if (!name.ends_with(".img") && !(name.starts_with('.') && name.ends_with(half_made_ending))) {
       continue;
     }
     std::string path = directory;

@@ -39,7 +39,8 @@ class Kernel {
   virtual Result<ImageInfo> resize_image(const ImageSpec& spec) = 0;
   /// Unlinks it, and fsyncs the directory. No such file is success. failed_precondition: not this volume's.
   virtual Result<void> remove_image(const ImageRef& image) = 0;
-  /// The directory's file system and every regular `*.img` in it. not_found: the directory is missing.
+  /// The directory's file system and every regular `*.img` in it, and `.*.img.new`, which a creation that crashed has left. not_found: the
+  /// directory is missing.
   virtual Result<PoolUsage> inspect_pool(const std::string& directory) = 0;
 
   // --- devices ---

@@ -259,6 +259,20 @@ TEST_CASE("a record is not made anew where a person has to decide") {
   CHECK(rig.manager->get_capacity({}, {}).value().available == (90 - images) * gib);
 }
 
+TEST_CASE("an image that never got its name is removed, where no volume has that id") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  rig.node.with([&](FakeState& state) {
+    state.add_image({.directory = "/pool", .file = "." + rig.id + ".img.new", .volume_id = rig.id}, 4096);
+    state.add_image({.directory = "/pool", .file = ".gone-1a2b3c4d.img.new", .volume_id = ""}, 4096);
+  });
+  rig.manager->repair();
+  CHECK(rig.manager->findings().empty());
+  CHECK(rig.node.with([](FakeState& state) { return state.images.size(); }) == 2);
+  CHECK(count(rig, "half-made-removed") == 1);
+  REQUIRE(rig.stage());
+}
+
 TEST_CASE("a strange file in a pool is reported once, with the command, and left alone") {
   FakeRig rig;
   rig.node.with([](FakeState& state) { state.add_image({.directory = "/pool", .file = "old.img", .volume_id = {}}, 4096); });

@@ -165,6 +165,7 @@ void inspect_pool_lists_images(ContractNode& node) {
   const ImageInfo thick = value(kernel.create_image({.image = image_of(node, "a"), .size = 8 * mib, .thick = true}));
   value(kernel.create_image({.image = image_of(node, "b"), .size = 4 * mib, .thick = false}));
   REQUIRE(node.write_file(node.pool() + "/foreign.img", "somebody's") == 0);
+  REQUIRE(node.write_file(node.pool() + "/.half.img.new", "cut short") == 0);
   REQUIRE(node.write_file(node.pool() + "/notes.txt", "of a person") == 0);
 
   PoolUsage usage = value(kernel.inspect_pool(node.pool()));
@@ -173,15 +174,16 @@ void inspect_pool_lists_images(ContractNode& node) {
   CHECK(usage.device == thick.device);
   CHECK_FALSE(usage.read_only);
   std::ranges::sort(usage.images, {}, &PoolImage::file);
-  REQUIRE(usage.images.size() == 3);
-  CHECK(usage.images[0].file == "a.img");
-  CHECK(usage.images[0].size == 8 * mib);
-  CHECK(usage.images[0].allocated >= 8 * mib);
-  CHECK(usage.images[0].volume_id == "a");
-  CHECK(usage.images[1].file == "b.img");
-  CHECK(usage.images[1].volume_id == "b");
-  CHECK(usage.images[2].file == "foreign.img");
-  CHECK(usage.images[2].volume_id.empty());
+  REQUIRE(usage.images.size() == 4);
+  CHECK(usage.images[0].file == ".half.img.new");
+  CHECK(usage.images[1].file == "a.img");
+  CHECK(usage.images[1].size == 8 * mib);
+  CHECK(usage.images[1].allocated >= 8 * mib);
+  CHECK(usage.images[1].volume_id == "a");
+  CHECK(usage.images[2].file == "b.img");
+  CHECK(usage.images[2].volume_id == "b");
+  CHECK(usage.images[3].file == "foreign.img");
+  CHECK(usage.images[3].volume_id.empty());
   refused(kernel.inspect_pool(node.pool() + "/missing"), ErrorCode::not_found);
 
   // What a thick image takes is no longer free.

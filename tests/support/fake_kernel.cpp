@@ -232,7 +232,8 @@ Result<PoolUsage> FakeKernel::inspect_pool(const std::string& directory) {
                     .read_only = pool.read_only,
                     .images = {}};
     for (const std::shared_ptr<FakeImage>& image : state.images) {
-      if (image->directory == directory && image->file.ends_with(".img")) {
+      const bool half_made = image->file.starts_with('.') && image->file.ends_with(".img.new");
+      if (image->directory == directory && (image->file.ends_with(".img") || half_made)) {
         usage.images.push_back({.file = image->file, .size = image->size, .allocated = image->allocated, .volume_id = image->volume_id});
       }
     }
