@@ -63,6 +63,11 @@ class Guard {
     TRY(std::string uuid, recognise(probe));
     ReadyFilesystem ready{.uuid = std::move(uuid), .alive = probe.busy, .may_grow = false};
     const bool smaller = probe.filesystem_size > 0 && probe.filesystem_size < device_.size && record_.fs_grown_for < device_.size;
+    if (probe.filesystem_size >= device_.size && record_.fs_grown_for < device_.size) {
+      // It was used as raw block since, or the record was made anew: what is on the device tells.
+      record_.fs_grown_for = device_.size;
+      TRYV(core_.records->save(record_));
+    }
     const bool grows_mounted = filesystem_.grow_argv(device_.path).empty() || core_.grows_mounted_ext4;
     if (!probe.busy) {
       const bool grow_now = smaller && !grows_mounted;

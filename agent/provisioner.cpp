@@ -152,7 +152,7 @@ Result<csi::Volume> Provisioner::create(const csi::CreateVolumeArgs& args) {
   record.created_size = plan.size;
   record.block_size = plan.parameters.block_size;
   record.multi_node = plan.parameters.multi_node;
-  record.fs_type = plan.fs_type;
+  record.fs_type = record.created_fs_type = plan.fs_type;
   record.mkfs_options = plan.parameters.mkfs_options;
   record.access_types = access_types(args.capabilities);
   record.parameters = args.parameters;
@@ -181,7 +181,7 @@ Result<csi::Volume> Provisioner::existing(const csi::CreateVolumeArgs& args, con
   if (record.parameters != args.parameters) {
     return differs("set of parameters");
   }
-  const bool formatted_otherwise = access_types(args.capabilities).contains("mount") && plan.fs_type != record.fs_type;
+  const bool formatted_otherwise = access_types(args.capabilities).contains("mount") && plan.fs_type != record.created_fs_type;
   if (record.access_types != access_types(args.capabilities) || formatted_otherwise) {
     return differs("access type or filesystem");
   }
@@ -264,6 +264,8 @@ Result<void> Provisioner::remove(const std::string& id) {
     TRYV(core_.records->save(record));
   }
   TRYV(pool->remove(*kernel, pool_volume(record)));
+  // Why its last stage was refused, for one, is remembered there without any device.
+  TRYV(core_.ledger->save(id, VolumeState{}));
   return core_.records->remove(id);
 }
 
@@ -353,8 +355,19 @@ Result<std::uint64_t> Provisioner::grow(const std::string& id, const csi::Capaci
   TRYV(core_.records->save(record));
   VolumeState state = core_.ledger->state(id);
   if (state.device) {
-    TRY(state.device, kernel->refresh_device_size(*state.device));
-    TRYV(core_.ledger->save(id, state));
+    auto refreshed = kernel->refresh_device_size(*state.device);
+    const bool gone =
+        !refreshed && (refreshed.error().code == ErrorCode::not_found || refreshed.error().code == ErrorCode::failed_precondition);
+    if (!refreshed && !gone) {
+      return refreshed.error();
+    }
+    if (gone) {
+      // Its health says so; the device that the next stage attaches has the new size.
+      core_.log->warn("volume {}: grown, but its device is gone: {}", id, refreshed.error().message);
+    } else {
+      state.device = refreshed.value();
+      TRYV(core_.ledger->save(id, state));
+    }
   }
   return size;
 }

@@ -292,7 +292,12 @@ Result<std::int64_t> VolumeManager::node_expand(const csi::CallContext& call, co
     }
     TRY(const auto kernel, core_->kernels.for_volume(args.volume_id));
     TRY(const mount::Device device, kernel->refresh_device_size(*state.device));
-    TRYV(grow_mounted(*core_, *kernel, record, device, state.fs_type, writable->path));
+    std::string path = writable->path;
+    for (const Stage& stage : state.stages) {  // of several, one that is still mounted
+      TRY(const mount::PathInfo info, kernel->inspect_path(stage.path));
+      path = !stage.read_only && mount::matches(info, state.expected_mount()) ? stage.path : path;
+    }
+    TRYV(grow_mounted(*core_, *kernel, record, device, state.fs_type, path));
     return static_cast<std::int64_t>(size);
   });
 }

@@ -98,6 +98,7 @@ Result<VolumeRecord> from_json(const json& file) {
   get_unsigned(file, "blockSize", record.block_size);
   file.at("multiNode").get_to(record.multi_node);
   file.at("fsType").get_to(record.fs_type);
+  record.created_fs_type = file.value("createdFsType", record.fs_type);
   file.at("fsUuid").get_to(record.fs_uuid);
   get_unsigned(file, "fsGrownFor", record.fs_grown_for);
   file.at("mkfsOptions").get_to(record.mkfs_options);
@@ -168,6 +169,7 @@ std::string to_json(const VolumeRecord& record) {
             {"blockSize", record.block_size},
             {"multiNode", record.multi_node},
             {"fsType", record.fs_type},
+            {"createdFsType", record.created_fs_type},
             {"fsUuid", record.fs_uuid},
             {"fsGrownFor", record.fs_grown_for},
             {"mkfsOptions", record.mkfs_options},

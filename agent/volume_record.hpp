@@ -47,6 +47,7 @@ struct VolumeRecord {
   std::uint32_t block_size = 4096;
   bool multi_node = false;         ///< parameter multiNodeModes = allow
   std::string fs_type;             ///< what it is or will be formatted with
+  std::string created_fs_type;     ///< of the Create: what a repeated one is held against
   std::string fs_uuid;             ///< of `formatting` and `formatted`
   std::uint64_t fs_grown_for = 0;  ///< the device size to which the filesystem was last made or grown
   std::string mkfs_options;
