@@ -13,6 +13,10 @@ bool is_gone(mount::Kernel& kernel, const std::string& path, const mount::Expect
   if (!info) {
     return false;
   }
+  // A node that is bound there is ours, even when its device has gone, and its number to another.
+  if (expected.fs_type.empty() && info.value().mount_root && info.value().kind == mount::FileKind::block_device) {
+    return false;
+  }
   return means == GoneMeans::path_is_gone ? info.value().kind == mount::FileKind::none : !mount::matches(info.value(), expected);
 }
 

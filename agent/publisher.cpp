@@ -40,6 +40,20 @@ Result<void> check_binding(const VolumeRecord& record, const StringMap& context,
   return check_identity(*identity, record.claim.name.empty() ? read_claim(context) : record.claim, holder);
 }
 
+bool asks_read_only(const csi::PublishArgs& args) {
+  const bool by_flag = !args.capability.block && mount::split_mount_flags(args.capability.mount_flags).attributes.read_only;
+  return args.readonly || by_flag || is_reader_only(args.capability.mode);
+}
+
+/// A device's node that we bound at a target stays what it is when the device goes away, and another device may get its number.
+mount::Expected bound_node(const VolumeState& state, const mount::PathInfo& at_target) {
+  mount::Expected expected = state.expected_block();
+  if (at_target.mount_root && at_target.kind == mount::FileKind::block_device) {
+    expected.number = at_target.rdev;
+  }
+  return expected;
+}
+
 }  // namespace
 
 /// Works out what to bind where, or why not; fills in what the publication has of its staging.
@@ -55,7 +69,7 @@ Result<mount::BindRequest> Publisher::bind_request(const csi::PublishArgs& args,
                   ", and asked for as the other");
   }
   if (capability.block) {
-    publication.read_only = args.readonly || is_reader_only(capability.mode) || stage->read_only;
+    publication.read_only = asks_read_only(args) || stage->read_only;
     return mount::BindRequest{.source = state.device->path,
                               .expected = state.expected_block(),
                               .target = args.target_path,
@@ -71,7 +85,7 @@ Result<mount::BindRequest> Publisher::bind_request(const csi::PublishArgs& args,
     return refuse("its mount flags have options of the filesystem other than those it was staged with at " + stage->path);
   }
   mount::MountAttributes attributes = flags.attributes;
-  attributes.read_only = attributes.read_only || args.readonly || is_reader_only(capability.mode);
+  attributes.read_only = asks_read_only(args);
   if (stage->read_only && !attributes.read_only) {
     return refuse("it is staged read-only at " + stage->path + ", and asked for writing");
   }
@@ -121,7 +135,7 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
                           .staging_path = args.staging_path,
                           .block = args.capability.block,
                           .mode = args.capability.mode,
-                          .read_only = false,
+                          .read_only = asks_read_only(args),
                           .flags_digest = core_.digest.of(args.capability.mount_flags),
                           .fs_type = args.capability.fs_type,
                           .holder = holder,
@@ -199,11 +213,8 @@ Result<void> Publisher::unpublish(const csi::UnpublishArgs& args) {
   if (publication == nullptr) {
     return unpublish_unknown(args, *kernel);
   }
-  const mount::Expected expected = publication->block ? state.expected_block() : state.expected_mount();
-  auto unmounted = kernel->unmount({.path = args.target_path, .expected = expected, .remove = true});
-  if (!unmounted) {
-    return unmounted.error().with_context("unpublishing " + args.target_path);
-  }
+  TRY(const mount::PathInfo info, kernel->inspect_path(args.target_path));
+  TRYV(take_away(*kernel, args, publication->block ? bound_node(state, info) : state.expected_mount()));
   end_publication(state, args.target_path, "unpublished", core_.boot_id);
   return core_.ledger->save(args.volume_id, state);
 }
@@ -217,26 +228,43 @@ Result<void> Publisher::unpublish_unknown(const csi::UnpublishArgs& args, Kernel
   if (plain && !found && !core_.ledger->owner_of(args.target_path).empty()) {
     return mount::success();
   }
-  mount::UnmountRequest unmount{.path = args.target_path, .expected = {}, .remove = true};
+  mount::Expected expected;
   if (info.mount_root) {
     TRY(const VolumeState state, known_state(core_, kernel, args.volume_id));
-    unmount.expected = info.kind == mount::FileKind::block_device ? state.expected_block() : state.expected_mount();
-    if (!state.device || !mount::matches(info, unmount.expected)) {
+    const bool node = info.kind == mount::FileKind::block_device;
+    expected = !node ? state.expected_mount() : found ? bound_node(state, info) : state.expected_block();
+    if ((!state.device && !(node && found)) || !mount::matches(info, expected)) {
       core_.log->warn("volume {}: {} is a mount of something else, and is left alone", args.volume_id, args.target_path);
       return mount::success();
     }
   } else if (!plain) {
     return mount::success();
   }
-  auto unmounted = kernel.unmount(unmount);
-  if (!unmounted && info.mount_root) {
-    return unmounted.error().with_context("unpublishing " + args.target_path);
+  auto taken = take_away(kernel, args, expected);
+  // What is left of an earlier boot is removed where that can be; where it can't, it is nobody's publication.
+  if (!taken && info.mount_root) {
+    return taken;
   }
   if (VolumeState state = core_.ledger->state(args.volume_id); state.found_at(args.target_path) != nullptr) {
     state.forget_found(args.target_path);
-    TRYV(core_.ledger->save(args.volume_id, state));
+    return core_.ledger->save(args.volume_id, state);
   }
-  // What is left of an earlier boot is removed where it is empty; what has content is not ours.
+  return mount::success();
+}
+
+/// Unmounts the target and removes what we made there.
+Result<void> Publisher::take_away(Kernel& kernel, const csi::UnpublishArgs& args, const mount::Expected& expected) {
+  auto unmounted = kernel.unmount({.path = args.target_path, .expected = expected, .remove = true});
+  if (unmounted) {
+    return mount::success();
+  }
+  TRY(const mount::PathInfo left, kernel.inspect_path(args.target_path));
+  if (left.mount_root || unmounted.error().code != ErrorCode::failed_precondition) {
+    return unmounted.error().with_context("unpublishing " + args.target_path);
+  }
+  // Nothing of the volume is there any more. What is has content: it is not ours to remove, and no reason to hold the volume for ever.
+  core_.log->warn("volume {}: unpublished from {}, where something else is left: {}", args.volume_id, args.target_path,
+                  unmounted.error().message);
   return mount::success();
 }
 

@@ -19,6 +19,7 @@ class Publisher {
   Result<mount::BindRequest> bind_request(const csi::PublishArgs& args, const VolumeState& state, Publication& publication) const;
   Result<void> make_visible(const csi::PublishArgs& args, mount::Kernel& kernel, VolumeState& state, const mount::BindRequest& bind);
   Result<void> unpublish_unknown(const csi::UnpublishArgs& args, mount::Kernel& kernel);
+  Result<void> take_away(mount::Kernel& kernel, const csi::UnpublishArgs& args, const mount::Expected& expected);
 
   Core& core_;
 };

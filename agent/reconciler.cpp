@@ -31,8 +31,11 @@ bool publication_is_there(const VolumeState& state, const Publication& publicati
   if (found == mounts.end()) {
     return false;
   }
-  // A bound device node shows as the file of that name in devtmpfs.
-  return publication.block ? base_name(found->second.root) == base_name(state.device->path) : is_filesystem_of(state, found->second);
+  if (publication.block) {
+    // A bound device node shows as a file of devtmpfs. It stays what it is when its device goes, and another is attached at the next stage.
+    return base_name(found->second.root) == base_name(state.device->path) || found->second.fs_type == "devtmpfs";
+  }
+  return is_filesystem_of(state, found->second);
 }
 
 /// Of which volume's device a mount is; empty: of none of ours.
@@ -113,7 +116,9 @@ Result<void> find_lost(Core& core, const Owners& owners, const Mounts& mounts) {
     bool block = false;
     const std::string id = owners.of(entry, block);
     const auto state = known.find(id);
-    if (id.empty() || (state != known.end() && (state->second.device || !state->second.found.empty()))) {
+    // A path that is another volume's has the node of a device that went away, and whose number this volume's has got.
+    const std::string owner = core.ledger->owner_of(path);
+    if (id.empty() || (!owner.empty() && owner != id) || (state != known.end() && (state->second.device || !state->second.found.empty()))) {
       continue;
     }
     found[id].found.push_back(FoundMount{.path = path,
