@@ -71,6 +71,17 @@ Result<Device> attach(const Core& core, Kernel& kernel, const mount::Pool& pool,
                 "stage it again");
 }
 
+/// A publication outlives its staging path, when somebody unmounts that.
+Result<void> refuse_other_kind(const VolumeState& state, bool block) {
+  for (const Publication& held : state.publications) {
+    if (held.block != block) {
+      return refuse(std::string{"it is published as a "} + (held.block ? "raw block device" : "filesystem") + " to " +
+                    to_string(held.holder) + " at " + held.target + " since " + held.since + ", and can't be the other at the same time");
+    }
+  }
+  return mount::success();
+}
+
 /// Takes back what a failed stage has done so far, unless it may still be going on.
 class Undo {
  public:
@@ -198,6 +209,7 @@ Result<void> Stager::stage_block(Request& request, Kernel& kernel, VolumeState& 
       return refuse("it is mounted as a filesystem at " + found.path + ", and can't be a raw block device at the same time");
     }
   }
+  TRYV(refuse_other_kind(state, true));
   if (record.content != Content::raw) {
     // From here on a workload may write anything: nothing of ours will ever format it.
     record.content = Content::raw;
@@ -221,6 +233,7 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
       return refuse("it is in use as a raw block device at " + found.path + ", and can't be a filesystem at the same time");
     }
   }
+  TRYV(refuse_other_kind(state, false));
   for (const Stage& other : state.stages) {
     if (other.block) {
       return refuse("it is staged as a raw block device at " + other.path + ", and can't be a filesystem at the same time");

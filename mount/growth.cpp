@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "mount/block_device.hpp"
+#include "mount/btrfs.hpp"
 #include "mount/btrfs_info.hpp"
 #include "mount/path_info.hpp"
 #include "mount/superblock.hpp"
@@ -98,6 +99,9 @@ Result<std::uint64_t> grow_btrfs(int directory, const GrowRequest& request, std:
   const FilesystemSize size{.size = before.size, .unusable_tail = before.sector_size - 1};
   if (size.on_device(device_size) >= device_size) {
     return device_size;
+  }
+  if (device_size < btrfs_filesystem()->minimum_growth()) {
+    return before.size;
   }
   btrfs_ioctl_vol_args arguments{};
   const std::string order = std::to_string(before.device_id) + ":max";

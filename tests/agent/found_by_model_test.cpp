@@ -156,3 +156,14 @@ TEST_CASE("a publication whose staging path was unmounted is told so, not that i
   rig.crash();
   refused(rig.manager->publish({}, args), ErrorCode::failed_precondition, "not staged at /stage");
 }
+
+TEST_CASE("no raw block device beside a publication whose staging path was unmounted") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  unmount_behind_its_back(rig, "/stage");
+  rig.crash();
+  rig.block = true;
+  refused(rig.stage(single, "/stage2"), ErrorCode::failed_precondition, "published as a filesystem");
+}
