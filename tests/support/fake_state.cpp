@@ -245,7 +245,7 @@ int FakeState::write_file(const std::string& path, const std::string& text) {
   return 0;
 }
 
-int FakeState::write_device(const std::string& path) {
+int FakeState::write_device(const std::string& path, const std::string& text) {
   const FakeView at = view(path);
   if (at.kind != FileKind::block_device) {
     return ENOTBLK;
@@ -261,9 +261,20 @@ int FakeState::write_device(const std::string& path) {
       content.kind = FakeContent::Kind::raw;
       content.raw_offset = raw_byte_offset;
     }
+    loop.image->content.raw_text = text;
     return 0;
   }
   return ENXIO;
+}
+
+std::optional<std::string> FakeState::read_device(const std::string& path) {
+  const FakeView at = view(path);
+  for (const auto& [number, loop] : loops) {
+    if (at.kind == FileKind::block_device && loop_device_number(number) == at.rdev) {
+      return loop.image->content.raw_text;
+    }
+  }
+  return std::nullopt;
 }
 
 std::optional<std::string> FakeState::read_file(const std::string& path) {

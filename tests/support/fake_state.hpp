@@ -51,6 +51,7 @@ struct FakeContent {
   bool damaged = false;          ///< needs a person's repair
   bool checked = true;           ///< ext4: wholly checked since it was last mounted, as resize2fs wants it
   std::uint64_t raw_offset = 0;  ///< where raw's one byte is
+  std::string raw_text{};        ///< what write_device wrote
   FakeTree tree{};               ///< the files in the filesystem
 };
 
@@ -179,7 +180,8 @@ struct FakeState {
   /// errno, 0 when written: EROFS, ENOENT (no parent), EIO. A file in a pool becomes a foreign image.
   int write_file(const std::string& path, const std::string& text);
   /// Writes a byte to a device node or a block target: errno, 0 when written.
-  int write_device(const std::string& path);
+  int write_device(const std::string& path, const std::string& text = "x");
+  std::optional<std::string> read_device(const std::string& path);
   std::optional<std::string> read_file(const std::string& path);
   FakeView view(const std::string& path);
   FakeMount* mount_at(const std::string& path);
