@@ -13,6 +13,21 @@
 namespace ordinald::mount {
 namespace {
 
+/// What a path that can't be had says of the call.
+ErrorCode code_of(int error) {
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+      return ErrorCode::not_found;
+    case ENAMETOOLONG:
+      return ErrorCode::invalid_argument;
+    case ELOOP:
+      return ErrorCode::failed_precondition;
+    default:
+      return errno_error(error, "").code;
+  }
+}
+
 /// Whether it was made; false when it is there already.
 Result<bool> make(int parent, const std::string& name, TargetKind kind, const std::string& path) {
   if (kind == TargetKind::directory) {
@@ -29,7 +44,7 @@ Result<bool> make(int parent, const std::string& name, TargetKind kind, const st
   if (error == EEXIST) {
     return false;
   }
-  return errno_error(error == ENOENT ? ErrorCode::not_found : errno_error(error, "").code, error, "making the target " + path);
+  return errno_error(code_of(error), error, "making the target " + path);
 }
 
 }  // namespace
@@ -49,9 +64,7 @@ Result<SplitPath> SplitPath::open(const std::string& path) {
   result.parent.reset(::open(parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!result.parent) {
     const int error = errno;
-    const bool missing = error == ENOENT || error == ENOTDIR;
-    return errno_error(missing ? ErrorCode::not_found : ErrorCode::internal, error,
-                       "opening " + parent + ", the parent of the target " + path);
+    return errno_error(code_of(error), error, "opening " + parent + ", the parent of the target " + path);
   }
   return result;
 }

@@ -15,7 +15,8 @@ struct SplitPath {
   UniqueFd parent;
   std::string name;
 
-  /// invalid_argument: not absolute, or no name at its end. not_found: the parent is missing.
+  /// invalid_argument: not absolute, no name at its end, or too long. not_found: the parent is missing. failed_precondition: symlinks
+  /// without end.
   static Result<SplitPath> open(const std::string& path);
 };
 
