@@ -1,5 +1,6 @@
 #include "csi/server.hpp"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -52,6 +53,8 @@ struct Server::State {
 };
 
 bool Server::State::build(int max_threads) {
+  // Of bytes that are no message, protobuf writes lines of its own to stderr; the interceptor's line says it all.
+  google::protobuf::SetLogHandler(nullptr);
   grpc::ServerBuilder builder;
   builder.RegisterService(&identity);
   builder.RegisterService(&node);
