@@ -80,6 +80,24 @@ std::vector<PoolView> Core::view_pools_beside(const std::string& pool) const {
   return views;
 }
 
+Result<void> Core::refuse_own_path(const std::string& path) const {
+  const auto is_within = [](const std::string& inner, const std::string& outer) {
+    return inner == outer || (inner.starts_with(outer) && (outer.ends_with('/') || inner[outer.size()] == '/'));
+  };
+  const auto check = [&](const std::string& own) -> Result<void> {
+    if (!is_within(path, own) && !is_within(own, path)) {
+      return mount::success();
+    }
+    return mount::make_error(ErrorCode::invalid_argument, "a mount at " + path + " would hide what the agent keeps in " + own);
+  };
+  TRYV(check(config.state_dir));
+  TRYV(check(config.run_dir));
+  for (const PoolConfig& pool : config.pools) {
+    TRYV(check(pool.directory));
+  }
+  return mount::success();
+}
+
 const PoolConfig& Core::default_pool() const {
   for (const PoolConfig& pool : config.pools) {
     if (pool.is_default) {

@@ -84,6 +84,9 @@ struct Core {
   /// hangs keeps nobody waiting. Empty: the pool itself does not answer.
   [[nodiscard]] std::vector<PoolView> view_pools_beside(const std::string& pool) const;
   [[nodiscard]] const PoolConfig& default_pool() const;
+  /// invalid_argument: the path is one that the agent itself stands on, or lies beneath or above one: a mount there would hide records,
+  /// ledger or images. By its text; a symlink above it is the caller's.
+  [[nodiscard]] Result<void> refuse_own_path(const std::string& path) const;
 };
 
 /// A record as its pool wants it.

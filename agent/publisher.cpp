@@ -122,6 +122,7 @@ void Publisher::claim_found(const csi::PublishArgs& args, VolumeState& state) {
 Result<void> Publisher::publish(const csi::PublishArgs& args) {
   TRY(const auto record, core_.require(args.volume_id));
   TRYV(check_mode(*record, args.capability.mode));
+  TRYV(core_.refuse_own_path(args.target_path));
   const Holder holder = read_holder(args.volume_context);
   TRYV(check_binding(*record, args.volume_context, holder));
   VolumeState state = core_.ledger->state(args.volume_id);

@@ -127,6 +127,7 @@ struct Stager::Request {
 Result<Stager::Request> Stager::read(const csi::StageArgs& args) const {
   TRY(const auto record, core_.require(args.volume_id));
   TRYV(check_mode(*record, args.capability.mode));
+  TRYV(core_.refuse_own_path(args.staging_path));
   Request request;
   request.record = *record;
   TRY(request.pool, core_.pool_of(*record));
