@@ -67,6 +67,8 @@ void serve_verbs(UniqueFd socket, const std::string& run_dir, MakeKernel make_ke
     std::uint8_t verb = 0;
     std::string volume;
     request(verb, volume);
+    if (!mark)
+      mark = WorkerMark::open(run_dir);  // there was no room for it; a worker that would refuse for ever would be used again and again
     std::string reply;
     if (!request.ok() || verb >= handlers.size()) {
       reply = refuse(bug("a worker", "a request can't be read"));
