@@ -33,19 +33,14 @@ Result<const mount::Pool*> Core::pool_of(const VolumeRecord& record) const {
 
 namespace {
 
-std::optional<PoolView> view(const Core& core, const PoolConfig& pool) {
+Result<PoolView> view(const Core& core, const PoolConfig& pool) {
   auto kernel = core.kernels.for_volume("pool:" + pool.name);
   if (!kernel) {
-    core.log->warn("pool {}: {}", pool.name, kernel.error().message);
-    return std::nullopt;
+    return kernel.error().with_context("pool " + pool.name);
   }
-  auto usage = core.pools.at(pool.name)->usage(*kernel.value());
-  if (!usage) {
-    core.log->warn("{}", usage.error().message);
-    return std::nullopt;
-  }
-  core.places.note(pool.name, usage.value().device);
-  return PoolView{.pool = &pool, .usage = std::move(usage.value())};
+  TRY(auto usage, core.pools.at(pool.name)->usage(*kernel.value()));
+  core.places.note(pool.name, usage.device);
+  return PoolView{.pool = &pool, .usage = std::move(usage)};
 }
 
 }  // namespace
@@ -54,27 +49,37 @@ std::vector<PoolView> Core::view_pools() const {
   std::vector<PoolView> views;
   for (const PoolConfig& pool : config.pools) {
     if (auto found = view(*this, pool)) {
-      views.push_back(std::move(*found));
+      views.push_back(std::move(found.value()));
+    } else {
+      log->warn("{}", found.error().message);
     }
   }
   return views;
 }
 
-std::vector<PoolView> Core::view_pools_beside(const std::string& pool) const {
+Result<std::vector<PoolView>> Core::view_pools_beside(const std::string& pool) const {
   std::vector<PoolView> views;
   const auto asked = std::ranges::find(config.pools, pool, &PoolConfig::name);
-  auto own = asked == config.pools.end() ? std::nullopt : view(*this, *asked);
-  if (!own) {
-    return views;
+  if (asked == config.pools.end()) {
+    return mount::make_error(ErrorCode::failed_precondition, "pool " + pool + " is not configured; put it back");
   }
-  const std::uint64_t device = own->usage.device;
-  views.push_back(std::move(*own));
+  auto own = view(*this, *asked);
+  if (!own && own.error().code == ErrorCode::resource_exhausted) {
+    return own.error();
+  }
+  if (!own) {
+    return mount::make_error(ErrorCode::unavailable, "pool " + pool + " can't be looked at now: " + own.error().message);
+  }
+  const std::uint64_t device = own.value().usage.device;
+  views.push_back(std::move(own.value()));
   for (const PoolConfig& other : config.pools) {
     if (other.name == pool || places.elsewhere(other.name, device)) {
       continue;
     }
     if (auto found = view(*this, other)) {
-      views.push_back(std::move(*found));
+      views.push_back(std::move(found.value()));
+    } else {
+      log->warn("{}", found.error().message);
     }
   }
   return views;

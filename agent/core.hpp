@@ -81,8 +81,8 @@ struct Core {
   /// Every pool that answers, as it is now. The ones that don't are left out.
   [[nodiscard]] std::vector<PoolView> view_pools() const;
   /// Those on whose promises this pool's depend: the ones that may be on its file system. Any other is not looked at, so that one that
-  /// hangs keeps nobody waiting. Empty: the pool itself does not answer.
-  [[nodiscard]] std::vector<PoolView> view_pools_beside(const std::string& pool) const;
+  /// hangs keeps nobody waiting. unavailable: the pool itself can't be looked at. resource_exhausted: for want of descriptors or processes.
+  [[nodiscard]] Result<std::vector<PoolView>> view_pools_beside(const std::string& pool) const;
   [[nodiscard]] const PoolConfig& default_pool() const;
   /// invalid_argument: the path is one that the agent itself stands on, or lies beneath or above one: a mount there would hide records,
   /// ledger or images. By its text; a symlink above it is the caller's.

@@ -139,10 +139,7 @@ Result<csi::Volume> Provisioner::create(const csi::CreateVolumeArgs& args) {
                                                             "); mend it, or delete file and image by hand");
     }
   }
-  const auto pools = core_.view_pools_beside(plan.pool->name());
-  if (std::ranges::none_of(pools, [&](const PoolView& view) { return view.pool->name == plan.pool->name(); })) {
-    return make_error(ErrorCode::unavailable, "pool " + plan.pool->name() + " can't be looked at now; its storage health says why");
-  }
+  TRY(const auto pools, core_.view_pools_beside(plan.pool->name()));
   TRY(const auto promise, core_.promises.reserve(plan.pool->name(), plan.size, pools, core_.records->all()));
   VolumeRecord record;
   record.id = make_volume_id(args.name);
@@ -261,7 +258,14 @@ Result<void> Provisioner::remove(const std::string& id) {
   TRYV(refuse_if_used(id, *kernel, *pool, record));
   if (!record.deleting) {
     record.deleting = true;
-    TRYV(core_.records->save(record));
+    auto saved = core_.records->save(record);
+    if (!saved && saved.error().code != ErrorCode::resource_exhausted) {
+      return saved.error();
+    }
+    if (!saved) {
+      // A delete is what makes room. Unmarked, a crash in its middle leaves a volume whose file is missing, until the delete is repeated.
+      core_.log->warn("{}; it is deleted all the same", saved.error().message);
+    }
   }
   TRYV(pool->remove(*kernel, pool_volume(record)));
   // Why its last stage was refused, for one, is remembered there without any device.
@@ -312,8 +316,11 @@ Result<csi::CapacityResult> Provisioner::capacity(const csi::CapacityArgs& args)
   result.minimum_volume_size =
       static_cast<std::int64_t>(mounts ? mount::find_filesystem(plan.fs_type)->minimum_size() : plan.parameters.block_size);
   if (!args.topology || reachable({*args.topology})) {
-    const std::uint64_t room =
-        core_.promises.available(plan.pool->name(), core_.view_pools_beside(plan.pool->name()), core_.records->all());
+    const auto pools = core_.view_pools_beside(plan.pool->name());
+    if (!pools && pools.error().code == ErrorCode::resource_exhausted) {
+      return pools.error();
+    }
+    const std::uint64_t room = pools ? core_.promises.available(plan.pool->name(), pools.value(), core_.records->all()) : 0;
     result.available = static_cast<std::int64_t>(std::min(room, largest_size));
   }
   result.maximum_volume_size = result.available;
@@ -346,8 +353,8 @@ Result<std::uint64_t> Provisioner::grow(const std::string& id, const csi::Capaci
                         "Linux can't grow " + record.fs_type + " to " + std::to_string(size) + " bytes, only to " +
                             std::to_string(filesystem->minimum_growth()) + " and more; ask for that");
   }
-  TRY(const auto promise,
-      core_.promises.reserve(pool->name(), size - record.size, core_.view_pools_beside(pool->name()), core_.records->all()));
+  TRY(const auto pools, core_.view_pools_beside(pool->name()));
+  TRY(const auto promise, core_.promises.reserve(pool->name(), size - record.size, pools, core_.records->all()));
   TRY(const auto kernel, core_.kernels.for_volume(id));
   // The image first: a record that promises more than there is would look like a file cut short.
   record.size = size;

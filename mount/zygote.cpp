@@ -187,6 +187,9 @@ Result<Zygote::Worker> Zygote::make_worker() {
   archive::Reader reader{received->bytes};
   reader.get(forked);
   if (!reader.done()) return gone;
+  if (!received->fd && forked.sys_errno == 0) {  // it was sent, and could not be taken
+    return errno_error(ErrorCode::resource_exhausted, EMFILE, "take a new worker's socket (raise the agent's limit of open files)");
+  }
   if (!received->fd) return errno_error(ErrorCode::resource_exhausted, forked.sys_errno, "fork a worker");
   return Worker{.pid = forked.pid, .socket = std::move(received->fd)};
 }
