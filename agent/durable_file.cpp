@@ -32,20 +32,38 @@ Result<void> write_all(int fd, std::string_view text, const std::string& path) {
   return mount::success();
 }
 
-}  // namespace
+/// For its fsync later: opened before anything is changed, because without a descriptor left the change would be there and the caller told
+/// that it is not.
+Result<UniqueFd> open_directory(const std::string& directory, Durability durability, const std::string& what) {
+  UniqueFd fd;
+  if (durability == Durability::power_loss) {
+    fd.reset(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd) {
+      return errno_error(errno, what);
+    }
+  }
+  return fd;
+}
 
-Result<void> sync_directory(const std::string& directory) {
-  const UniqueFd fd{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (!fd || ::fsync(fd.get()) != 0) {
+Result<void> sync_open_directory(const UniqueFd& fd, const std::string& directory) {
+  if (::fsync(fd.get()) != 0) {
     return errno_error(errno, "fsync of the directory " + directory);
   }
   acted("fsync of the directory", directory);
   return mount::success();
 }
 
+}  // namespace
+
+Result<void> sync_directory(const std::string& directory) {
+  TRY(const UniqueFd fd, open_directory(directory, Durability::power_loss, "fsync of the directory " + directory));
+  return sync_open_directory(fd, directory);
+}
+
 Result<void> write_file(const std::string& directory, const std::string& name, std::string_view text, Durability durability) {
   const std::string path = directory + "/" + name;
   const std::string temporary = path + std::string{temporary_ending};
+  TRY(const UniqueFd where, open_directory(directory, durability, "making " + temporary));
   const UniqueFd fd{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600)};
   if (!fd) {
     return errno_error(errno, "making " + temporary);
@@ -70,19 +88,38 @@ Result<void> write_file(const std::string& directory, const std::string& name, s
   }
   acted("renaming to", path);
   if (durability == Durability::power_loss) {
-    return sync_directory(directory);
+    return sync_open_directory(where, directory);
   }
   return mount::success();
 }
 
 Result<void> remove_file(const std::string& directory, const std::string& name, Durability durability) {
   const std::string path = directory + "/" + name;
+  TRY(const UniqueFd where, open_directory(directory, durability, "removing " + path));
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
     return errno_error(errno, "removing " + path);
   }
   acted("removing", path);
   if (durability == Durability::power_loss) {
-    return sync_directory(directory);
+    return sync_open_directory(where, directory);
+  }
+  return mount::success();
+}
+
+Result<void> overwrite_file(const std::string& directory, const std::string& name, std::string_view text) {
+  const std::string path = directory + "/" + name;
+  const UniqueFd fd{::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC)};
+  struct stat status{};
+  if (!fd || ::fstat(fd.get(), &status) != 0) {
+    return errno_error(errno, "opening " + path);
+  }
+  std::string padded{text};
+  if (padded.size() > static_cast<std::size_t>(status.st_size)) {
+    return errno_error(ENOSPC, "writing into " + path);
+  }
+  padded.resize(static_cast<std::size_t>(status.st_size), ' ');
+  if (::pwrite(fd.get(), padded.data(), padded.size(), 0) != static_cast<ssize_t>(padded.size())) {
+    return errno_error(errno, "writing into " + path);
   }
   return mount::success();
 }

@@ -16,6 +16,10 @@ enum class Durability : bool { until_reboot, power_loss };
 /// the new.
 Result<void> write_file(const std::string& directory, const std::string& name, std::string_view text, Durability durability);
 
+/// Writes the text over that of a file of at least the same length, in one write(2) that needs no room; what is left is filled with
+/// blanks. For files that need not survive a power loss, where there is no room for write_file.
+Result<void> overwrite_file(const std::string& directory, const std::string& name, std::string_view text);
+
 /// Removes it [and fsyncs the directory]. No such file is success.
 Result<void> remove_file(const std::string& directory, const std::string& name, Durability durability);
 

@@ -312,8 +312,12 @@ std::string Ledger::owner_of(const std::string& path) const {
 
 Result<void> Ledger::save(const std::string& id, const VolumeState& state) {
   const std::string file = id + ".json";
+  const std::string text = to_json(state, boot_id_);
   auto written = state.empty() ? remove_file(directory_, file, Durability::until_reboot)
-                               : write_file(directory_, file, to_json(state, boot_id_), Durability::until_reboot);
+                               : write_file(directory_, file, text, Durability::until_reboot);
+  if (!written && written.error().code == mount::ErrorCode::resource_exhausted && overwrite_file(directory_, file, text)) {
+    written = mount::success();  // what is let go takes less room than it had: a full run directory must not keep it
+  }
   if (!written) {
     return written.error().with_context("volume " + id + ": its entry in the ledger");
   }
