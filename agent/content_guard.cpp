@@ -1,5 +1,7 @@
 #include "agent/content_guard.hpp"
 
+#include <algorithm>
+
 namespace ordinald::agent {
 namespace {
 
@@ -130,6 +132,9 @@ class Guard {
     return mount::success();
   }
 
+  /// Of a thin image on a full file system a tool sees no more than an I/O error.
+  Error unless_full(const Error& error) { return explain_full_pool(kernel_, pool_, device_, error); }
+
   Result<void> check(const std::vector<std::string>& argv) {
     if (argv.empty()) {
       return mount::success();
@@ -139,12 +144,19 @@ class Guard {
     if (verdict && outcome.exit_status != 0) {
       core_.log->warn("volume {}: the check of {} corrected errors", record_.id, device_.path);
     }
+    if (!verdict) {
+      return unless_full(verdict.error());
+    }
     return verdict;
   }
 
   Result<void> run(std::string_view what, const std::vector<std::string>& argv) {
     TRY(const mount::ToolOutcome outcome, kernel_.run_tool(tool(argv)));
-    return mount::judge_tool(std::string{what} + " on " + device_.path + ": " + argv.front(), outcome);
+    auto verdict = mount::judge_tool(std::string{what} + " on " + device_.path + ": " + argv.front(), outcome);
+    if (!verdict) {
+      return unless_full(verdict.error());
+    }
+    return verdict;
   }
 
   [[nodiscard]] mount::ToolRequest tool(const std::vector<std::string>& argv) const {
@@ -166,6 +178,18 @@ class Guard {
 };
 
 }  // namespace
+
+Error explain_full_pool(Kernel& kernel, const Pool& pool, const Device& device, const Error& error) {
+  constexpr std::uint64_t next_to_nothing = 16ULL * 1024 * 1024;
+  const auto usage = pool.thick() ? Result<mount::PoolUsage>{error} : pool.usage(kernel);
+  if (!usage || usage.value().free >= std::min(next_to_nothing, device.size)) {
+    return error;
+  }
+  return mount::make_error(ErrorCode::resource_exhausted, error.message + "; pool " + pool.name() + " is full (" +
+                                                              std::to_string(usage.value().free) +
+                                                              " bytes are free), so writing to the volume fails: make room there, and call "
+                                                              "again");
+}
 
 Result<ReadyFilesystem> ready_filesystem(Core& core, Kernel& kernel, const Pool& pool, VolumeRecord& record, const Device& device,
                                          const Filesystem& filesystem) {

@@ -30,4 +30,7 @@ Result<ReadyFilesystem> ready_filesystem(Core& core, mount::Kernel& kernel, cons
 Result<void> grow_mounted(Core& core, mount::Kernel& kernel, VolumeRecord& record, const mount::Device& device, const std::string& fs_type,
                           const std::string& path);
 
+/// The error of a step on the volume's device; as resource_exhausted, where its thin pool has no room left.
+Error explain_full_pool(mount::Kernel& kernel, const mount::Pool& pool, const mount::Device& device, const Error& error);
+
 }  // namespace ordinald::agent

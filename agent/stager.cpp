@@ -52,6 +52,14 @@ Result<void> check_request(const VolumeRecord& record, const mount::Pool& pool, 
 /// The device, attached; where the volume is in use already, the one that it is in use as. Without this, an image that was replaced while
 /// its volume is mounted would give a second device beside the first.
 Result<Device> attach(const Core& core, Kernel& kernel, const mount::Pool& pool, const VolumeRecord& record, const VolumeState& state) {
+  if (state.device) {
+    // The usual repetition: it is what it was. To look for the image's loop anew would read every loop of the node, for each volume.
+    auto known = kernel.inspect_device(*state.device);
+    const auto findings = known ? pool.examine(kernel, pool_volume(record), known.value()) : known.error();
+    if (findings && findings.value().empty() && known.value().size >= record.size) {
+      return known;
+    }
+  }
   TRY(const Device device, pool.attach(kernel, pool_volume(record)));
   if (!state.device || (state.device->number == device.number && state.device->diskseq == device.diskseq)) {
     return device;
@@ -276,7 +284,8 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
   mount.options.insert(mount.options.end(), request.flags.options.begin(), request.flags.options.end());
   mount.option_places.insert(mount.option_places.end(), request.flags.places.begin(), request.flags.places.end());
   if (auto mounted = kernel.mount_filesystem(mount); !mounted) {
-    return undo.with(with_repair(mounted.error(), request).with_context("mounting " + device.path + " at " + request.stage.path));
+    const Error told = with_repair(mounted.error(), request).with_context("mounting " + device.path + " at " + request.stage.path);
+    return undo.with(told.code == ErrorCode::internal ? explain_full_pool(kernel, *request.pool, device, told) : told);
   }
   if (ready.value().may_grow) {
     return grow_if_pending(request, kernel, state);
