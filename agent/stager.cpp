@@ -348,8 +348,14 @@ Result<void> Stager::unstage(const csi::UnstageArgs& args) {
   state.forget_found(args.staging_path);
   if (!state.in_use()) {
     TRYV(let_go(core_, *kernel, args.volume_id, device));
-    TRYV(keep_history(args.volume_id, state.past));
-    state = VolumeState{};
+    VolumeState rest;
+    if (auto kept = keep_history(args.volume_id, state.past); !kept && kept.error().code != ErrorCode::resource_exhausted) {
+      return kept.error();
+    } else if (!kept) {
+      core_.log->warn("{}; who had it stays in the ledger for now", kept.error().message);
+      rest.past = state.past;  // a full state directory must not keep what is let go
+    }
+    state = std::move(rest);
   }
   return core_.ledger->save(args.volume_id, state);
 }
