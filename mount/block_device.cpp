@@ -11,6 +11,8 @@
 #include <array>
 #include <cerrno>
 
+#include "mount/crash_point.hpp"
+
 namespace ordinald::mount {
 namespace {
 
@@ -149,6 +151,7 @@ Result<void> set_block_device_read_only(const Device& device, bool read_only) {
   if (::ioctl(fd.get(), BLKROSET, &flag) != 0) {
     return errno_error(errno, std::string{"making "} + describe(device) + (read_only ? " read-only" : " writable"));
   }
+  acted("BLKROSET", device.path);
   return success();
 }
 
@@ -168,6 +171,7 @@ Result<void> erase_block_device(const Device& device, bool thick) {
   if (!emptied && ::ioctl(fd.get(), BLKZEROOUT, range.data()) != 0) {
     return errno_error(errno, "writing zeros over " + describe(device));
   }
+  acted("emptying", device.path);
   if (::fsync(fd.get()) != 0) {
     return errno_error(errno, "making the emptied " + describe(device) + " durable");
   }

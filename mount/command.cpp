@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "mount/crash_point.hpp"
 #include "mount/process.hpp"
 #include "mount/unique_fd.hpp"
 
@@ -179,6 +180,7 @@ Result<ToolOutcome> run_command(const ToolRequest& request, const ToolNamespace&
   const pid_t pid = start(launch);
   if (pid < 0) return errno_error(errno, "vfork for " + request.argv[0]);
   output_of_child.reset();
+  acted("starting", launch.name);
 
   ToolOutcome outcome;
   int pidfd_errno = 0;
@@ -194,6 +196,7 @@ Result<ToolOutcome> run_command(const ToolRequest& request, const ToolNamespace&
   }
   if (launch.error) return *std::move(launch.error);
   if (pidfd_errno != 0) return errno_error(pidfd_errno, "pidfd_open for " + request.argv[0]);
+  acted("reaping", launch.name);
   drain(output.get(), outcome.output);
 
   if (WIFEXITED(status)) outcome.exit_status = WEXITSTATUS(status);

@@ -12,6 +12,7 @@
 #include "mount/block_device.hpp"
 #include "mount/btrfs.hpp"
 #include "mount/btrfs_info.hpp"
+#include "mount/crash_point.hpp"
 #include "mount/path_info.hpp"
 #include "mount/superblock.hpp"
 
@@ -64,6 +65,7 @@ Result<std::uint64_t> grow_ext4(int directory, int device_fd, const GrowRequest&
     }
     return errno_error(error, what(request, device_size));
   }
+  acted("EXT4_IOC_RESIZE_FS", request.path);
   TRY(const auto after, read_filesystem_size(device_fd, request.fs_type));
   return after.on_device(device_size);
 }
@@ -90,6 +92,7 @@ Result<std::uint64_t> grow_xfs(int directory, const GrowRequest& request, std::u
     }
     return errno_error(error, what(request, device_size));
   }
+  acted("XFS_IOC_FSGROWFSDATA", request.path);
   TRY(const auto after, ask_xfs(directory, request, geometry));
   return after.on_device(device_size);
 }
@@ -113,6 +116,7 @@ Result<std::uint64_t> grow_btrfs(int directory, const GrowRequest& request, std:
   if (result < 0) {
     return errno_error(errno, what(request, device_size));
   }
+  acted("BTRFS_IOC_RESIZE", request.path);
   TRY(const auto after, verify_btrfs(directory, request.device, {}));
   return FilesystemSize{.size = after.size, .unusable_tail = size.unusable_tail}.on_device(device_size);
 }

@@ -13,6 +13,7 @@
 #include <memory>
 #include <utility>
 
+#include "mount/crash_point.hpp"
 #include "mount/files.hpp"
 
 namespace ordinald::mount {
@@ -106,6 +107,7 @@ Result<void> sync_image(int fd, const ImageRef& image) {
   if (::fsync(fd) != 0) {
     return errno_error(errno, "making " + describe(image) + " durable");
   }
+  acted("fsync of the image", image.file);
   return success();
 }
 
@@ -113,6 +115,7 @@ Result<void> sync_directory(int directory, const ImageRef& image) {
   if (::fsync(directory) != 0) {
     return errno_error(errno, "making the directory " + image.directory + " durable");
   }
+  acted("fsync of the pool", image.directory);
   return success();
 }
 
@@ -124,6 +127,7 @@ Result<ImageInfo> grow_open_image(int fd, const ImageSpec& spec) {
   const auto old_size = static_cast<std::uint64_t>(status.st_size);
   if (spec.thick || old_size < spec.size) {
     TRYV(set_size(fd, spec, old_size));
+    acted("sizing the image", spec.image.file);
   }
   // Also where nothing was to be done: an earlier try may have ended before it.
   TRYV(sync_image(fd, spec.image));
@@ -133,6 +137,7 @@ Result<ImageInfo> grow_open_image(int fd, const ImageSpec& spec) {
 /// The new image under its temporary name, complete and durable.
 Result<ImageInfo> write_new_image(int fd, const ImageSpec& spec) {
   TRYV(set_size(fd, spec, 0));
+  acted("sizing the new image", spec.image.file);
   const std::string& id = spec.image.volume_id;
   if (::fsetxattr(fd, volume_attribute, id.data(), id.size(), 0) != 0) {
     const int error = errno;
@@ -203,6 +208,7 @@ Result<ImageInfo> create_image_file(const ImageSpec& spec) {
   if (!fd) {
     return errno_error(errno, "creating " + describe(spec.image));
   }
+  acted("making the new image", temporary);
   auto info = write_new_image(fd.get(), spec);
   if (info && ::renameat2(directory.get(), temporary.c_str(), directory.get(), spec.image.file.c_str(), RENAME_NOREPLACE) != 0) {
     const int error = errno;
@@ -214,6 +220,7 @@ Result<ImageInfo> create_image_file(const ImageSpec& spec) {
     ::unlinkat(directory.get(), temporary.c_str(), 0);
     return info;
   }
+  acted("naming the image", spec.image.file);
   TRYV(sync_directory(directory.get(), spec.image));
   return info;
 }
@@ -255,6 +262,7 @@ Result<void> remove_image_file(const ImageRef& image) {
     if (::unlinkat(directory.get(), image.file.c_str(), 0) != 0 && errno != ENOENT) {
       return errno_error(errno, "removing " + describe(image));
     }
+    acted("removing the image", image.file);
   }
   // What a creation that crashed has left.
   if (::unlinkat(directory.get(), temporary_name(image).c_str(), 0) != 0 && errno != ENOENT) {

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "mount/block_device.hpp"
+#include "mount/crash_point.hpp"
 #include "mount/files.hpp"
 #include "mount/image_file.hpp"
 #include "mount/loop_search.hpp"
@@ -101,6 +102,7 @@ Result<Device> configure(int number, int image_fd, const ImageRef& image, std::u
   if (::ioctl(fd.get(), LOOP_CONFIGURE, &config) != 0) {
     return errno_error(errno, what);
   }
+  acted("LOOP_CONFIGURE", path);
   // The number's last owner may have left the device's own read-only flag on: it stays with the number, not with the file.
   const int writable = 0;
   if (::ioctl(fd.get(), BLKROSET, &writable) != 0) {
@@ -108,6 +110,7 @@ Result<Device> configure(int number, int image_fd, const ImageRef& image, std::u
     ::ioctl(fd.get(), LOOP_CLR_FD, 0);
     return errno_error(error, what + ": making the device writable");
   }
+  acted("BLKROSET", path);
   auto device = describe_open_device(fd.get(), path);
   if (device && device.value().block_size == block_size) {
     device.value().by_agent = true;
@@ -202,6 +205,7 @@ Result<void> detach_loop(const Device& device) {
       if (::ioctl(fd.value().get(), LOOP_CLR_FD, 0) != 0 && errno != ENXIO && errno != EBUSY) {
         return errno_error(errno, "detaching " + describe(device));
       }
+      acted("LOOP_CLR_FD", device.path);
       if (loop_info64 info{}; ::ioctl(fd.value().get(), LOOP_GET_STATUS64, &info) != 0 && errno == ENXIO) {
         // Nobody else has it, so its read-only flag, which would stay with the number, protects nothing any more.
         const int writable = 0;
@@ -232,6 +236,7 @@ Result<Device> refresh_loop_size(const Device& device) {
   if (::ioctl(fd.get(), LOOP_SET_CAPACITY, 0) != 0) {
     return errno_error(errno, "making " + describe(device) + " as large as its image");
   }
+  acted("LOOP_SET_CAPACITY", device.path);
   return describe_open_device(fd.get(), device.path);
 }
 

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <optional>
 
+#include "mount/crash_point.hpp"
 #include "mount/path_info.hpp"
 
 namespace ordinald::mount {
@@ -75,6 +76,9 @@ Result<MountTarget> MountTarget::prepare(const std::string& path, TargetKind kin
   target.kind_ = kind;
   TRY(target.where_, SplitPath::open(path));
   TRY(target.made_, make(target.where_.parent.get(), target.where_.name, kind, path));
+  if (target.made_) {
+    acted("making the target", path);
+  }
   target.fd_.reset(::openat(target.where_.parent.get(), target.where_.name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (!target.fd_) {
     return errno_error(errno, "opening the target " + path);
@@ -122,6 +126,7 @@ Result<PathInfo> MountTarget::attach(int mount_fd) {
     return errno_error(errno, "putting the mount at the target " + path_);
   }
   made_ = false;  // it is in use now
+  acted("move_mount", path_);
   return path_info_of(mount_fd);
 }
 

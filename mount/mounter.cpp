@@ -12,6 +12,7 @@
 
 #include "mount/block_device.hpp"
 #include "mount/btrfs_info.hpp"
+#include "mount/crash_point.hpp"
 #include "mount/mount_target.hpp"
 #include "mount/mount_words.hpp"
 #include "mount/path_info.hpp"
@@ -148,6 +149,7 @@ Result<UniqueFd> make_mount(const MountRequest& request) {
   if (!mount) {
     return errno_error(errno, with_words(what(request), context.get(), request));
   }
+  acted("FSCONFIG_CMD_CREATE", request.device.path);
   TRYV(verify(mount.get(), request));
   return mount;
 }

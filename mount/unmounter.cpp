@@ -7,6 +7,7 @@
 
 #include <cerrno>
 
+#include "mount/crash_point.hpp"
 #include "mount/mount_target.hpp"
 #include "mount/path_info.hpp"
 
@@ -44,6 +45,7 @@ Result<PathInfo> unmount_all(const UnmountRequest& request, int& lost) {
       }
       return errno_error(error, "unmounting " + request.path);
     }
+    acted("umount", request.path);
   }
 }
 
@@ -70,6 +72,7 @@ Result<void> remove_target(const std::string& path, const PathInfo& info) {
     }
     return errno_error(error == EBUSY ? ErrorCode::failed_precondition : ErrorCode::internal, error, "removing " + path);
   }
+  acted("removing the target", path);
   return success();
 }
 
