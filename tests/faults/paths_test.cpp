@@ -285,26 +285,39 @@ TEST_CASE("paths: what the agent itself stands on is no target", "[paths][root]"
 TEST_CASE("paths: names with blanks, newlines, backslashes and every other allowed character are served, through a restart too",
           "[paths][root]") {
   Rig rig;
-  const std::string name = GENERATE("a b", "a\nb", "a\tb", "a\\040b", "a,b=c:d", "ünïcödé ✓", "(deleted)", "a (deleted)", "%s%n$(id)`id`",
-                                    "\"quoted\" 'so'", "-o ro", "#hash", "x//deleted");
-  INFO(Catch::Detail::stringify(name));
-  const std::string id = rig.create("v", ext4);
-  const fs::path staging = rig.root() / ("stage-" + name);
-  const fs::path target = rig.root() / ("pods-" + name) / "volume";
-  fs::create_directories(staging);
-  fs::create_directories(target.parent_path());
-  REQUIRE(rig.stage(id, ext4, staging) == OK);
-  REQUIRE(rig.publish(id, ext4, staging, target) == OK);
-  CHECK(try_write(target / "file", "x") == 0);
+  struct Place {
+    std::string name{};
+    std::string id{};
+    fs::path staging{};
+    fs::path target{};
+  };
+  std::vector<Place> places;
+  for (const std::string name : {"a b", "a\nb", "a\tb", "a\\040b", "a,b=c:d", "ünïcödé ✓", "(deleted)", "a (deleted)", "%s%n$(id)`id`",
+                                 "\"quoted\" 'so'", "-o ro", "#hash", "x//deleted"}) {
+    INFO(Catch::Detail::stringify(name));
+    const Place place{.name = name,
+                      .id = rig.create("v" + std::to_string(places.size()), ext4),
+                      .staging = rig.root() / ("stage-" + name),
+                      .target = rig.root() / ("pods-" + name) / "volume"};
+    fs::create_directories(place.staging);
+    fs::create_directories(place.target.parent_path());
+    REQUIRE(rig.stage(place.id, ext4, place.staging) == OK);
+    REQUIRE(rig.publish(place.id, ext4, place.staging, place.target) == OK);
+    places.push_back(place);
+  }
   rig.crash();
-  CHECK(rig.stage(id, ext4, staging) == OK);
-  CHECK(rig.publish(id, ext4, staging, target) == OK);
-  CHECK(rig.publish(id, ext4, staging, rig.target("second")) == FAILED_PRECONDITION);
-  CHECK(rig.node_health(id) == "");
-  CHECK(rig.unpublish(id, target) == OK);
-  CHECK(rig.unstage(id, staging) == OK);
-  CHECK(rig.remove(id) == OK);
-  CHECK_FALSE(fs::exists(target));
+  for (const auto& [name, id, staging, target] : places) {
+    INFO(Catch::Detail::stringify(name));
+    CHECK(try_write(target / "file", "x") == 0);
+    CHECK(rig.stage(id, ext4, staging) == OK);
+    CHECK(rig.publish(id, ext4, staging, target) == OK);
+    CHECK(rig.publish(id, ext4, staging, rig.target("second")) == FAILED_PRECONDITION);
+    CHECK(rig.node_health(id) == "");
+    CHECK(rig.unpublish(id, target) == OK);
+    CHECK(rig.unstage(id, staging) == OK);
+    CHECK(rig.remove(id) == OK);
+    CHECK_FALSE(fs::exists(target));
+  }
   CHECK(leaks_beneath(rig.root()) == "");
   check_log(rig);
 }
