@@ -26,9 +26,9 @@ using ToolMark = std::function<Result<void>(pid_t pid, std::uint64_t start_time,
 /// Runs the program until it exits or its deadline passes; then its whole process group is killed and it is reaped. Descendants that
 /// keep its output open are not waited for, and are killed with the group.
 ///
-/// The child dies with the caller (PR_SET_PDEATHSIG). Its address space is bounded, it is the out-of-memory killer's first choice, and leaves
-/// no core.
-/// Errors: invalid_argument: argv isn't absolute. internal: it could not be started; a program that isn't installed is named.
+/// The child dies with the caller (PR_SET_PDEATHSIG). Its address space is bounded, it is the out-of-memory killer's first choice, and
+/// leaves no core. Errors: invalid_argument: argv isn't absolute. internal: it could not be started; a program that isn't installed is
+/// named.
 Result<ToolOutcome> run_command(const ToolRequest& request, const ToolNamespace& tools, const ToolMark& mark);
 
 }  // namespace ordinald::mount
