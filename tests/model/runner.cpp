@@ -135,7 +135,7 @@ std::string Runner::play(const Step& step) {
   return wrong.empty() ? check(touched) : wrong;
 }
 
-void Runner::prepare(Call& call, bool alone) const {
+void Runner::prepare(Call& call, const std::vector<Call>& calls) const {
   const Volume& mine = volume(call.volume);
   call.id = mine.id.empty() ? "never-was-" + std::to_string(call.volume) : mine.id;
   const std::string& path = path_of(call);
@@ -147,15 +147,22 @@ void Runner::prepare(Call& call, bool alone) const {
   } else if (litter_.contains(path) || orphans_.contains(path)) {
     call.obstacle = Obstacle::litter;
   }
-  for (int i = 0; alone && i < volumes(); ++i) {
+  for (int i = 0; i < volumes(); ++i) {
     for (const Volume& other : i == call.volume ? States{} : states_.at(static_cast<std::size_t>(i))) {
       const Staged* stage = other.stage_at(path);
       const Published* publication = other.publication_at(path);
-      if ((stage != nullptr && stage->known && stage->present) || (publication != nullptr && publication->known && publication->present)) {
+      const bool sure =
+          (stage != nullptr && stage->known && stage->present) || (publication != nullptr && publication->known && publication->present);
+      if (sure && calls.size() == 1) {
         call.taken = Taken::yes;
       } else if ((stage != nullptr || publication != nullptr) && call.taken == Taken::no) {
         call.taken = Taken::maybe;
       }
+    }
+  }
+  for (const Call& other : calls) {
+    if (other.volume != call.volume && path_of(other) == path && call.taken == Taken::no) {
+      call.taken = Taken::maybe;
     }
   }
 }
@@ -163,7 +170,7 @@ void Runner::prepare(Call& call, bool alone) const {
 std::string Runner::play_calls(const Step& step) {
   std::vector<Call> calls = step.calls;
   for (Call& call : calls) {
-    prepare(call, calls.size() == 1);
+    prepare(call, step.calls);
   }
   const std::vector<Answer> answers = world_.run(calls, step.crash);
   calls_ += calls.size();

@@ -30,7 +30,7 @@ class Runner {
   using States = std::vector<Volume>;
   using Told = std::pair<Call, Answer>;
 
-  void prepare(Call& call, bool alone) const;
+  void prepare(Call& call, const std::vector<Call>& calls) const;
   std::string play_calls(const Step& step);
   /// The states of a volume that some order of these calls explains.
   std::string digest(int volume, const std::vector<Told>& told);
