@@ -7,11 +7,12 @@
 // the model. With --last it takes all down instead of cutting, and nothing may be left. What each lane does follows from the seed and the
 // boot.
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <exception>
-#include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <map>
+#include <random>
 #include <set>
 #include <sstream>
 #include <string>
@@ -46,14 +47,14 @@ Model load(const std::string& path) {
   return file ? json::parse(file).get<Model>() : new_model();
 }
 
-CutPlan random_plan(std::mt19937_64& random) {
+CutPlan random_plan(std::mt19937_64& random, bool first) {
   static const std::vector<std::string> operations = {"create", "stage",     "stage",   "publish", "write",
                                                       "grow",   "unpublish", "unstage", "delete"};
   const auto number = [&](int from, int to) { return std::uniform_int_distribution<int>(from, to)(random); };
   CutPlan plan;
-  switch (number(0, 3)) {
+  switch (number(first ? 1 : 0, 3)) {
     case 0:  // while it still recovers from the last one
-      plan.answers = static_cast<std::uint64_t>(number(0, 25));
+      plan.answers = static_cast<std::uint64_t>(number(2, 45));
       break;
     case 1:
       plan.answers = static_cast<std::uint64_t>(number(40, 110));
@@ -73,7 +74,7 @@ class Boot {
 
   /// True when the power was cut.
   bool run() {
-    if (!last_) guest_.plan(random_plan(random_));
+    if (!last_) guest_.plan(random_plan(random_, model_.cuts == 0));
     const std::uint64_t lane_seed = random_();
     std::vector<Lane> lanes;
     for (std::size_t i = 0; i < model_.lanes.size(); ++i) lanes.emplace_back(guest_, model_.lanes[i], counts_, lane_seed + i);
@@ -172,10 +173,8 @@ class Boot {
       ++counts_.checked;
     }
     for (const auto& [id, size] : listed) {
-      const bool in_creation = std::ranges::any_of(model_.lanes, [&](const LaneVolume& volume) {
-        return volume.pending == "create" &&
-               id.starts_with("data-" + volume.kind + "-" + volume.pool + "-" + std::to_string(volume.generation) + "-");
-      });
+      const bool in_creation = std::ranges::any_of(
+          model_.lanes, [&](const LaneVolume& volume) { return volume.pending == "create" && id.starts_with(volume_name(volume) + "-"); });
       if (!in_creation) throw Lost("volume " + id + " is nobody's, or was deleted");
     }
   }
@@ -185,17 +184,15 @@ class Boot {
     Words records, images, loops, mounts, targets, ledger;
     for (const LaneVolume& volume : model_.lanes) {
       if (volume.id.empty()) continue;
-      const std::string name = "data-" + volume.kind + "-" + volume.pool + "-" + std::to_string(volume.generation);
-      const std::string target = "/data/pods/" + name + "/volume";
       const std::string image = "/" + volume.pool + "/pool/" + volume.id + ".img";
       records.insert(volume.id + ".json");
       images.insert(image);
-      if (volume.target_made) targets.insert(target);
+      if (volume.target_made) targets.insert(target_of(volume));
       if (volume.level == "created") continue;
       loops.insert(image);
       ledger.insert(volume.id + ".json");
-      if (volume.kind != "block") mounts.insert("/data/stage/" + name);
-      if (volume.level == "published") mounts.insert(target);
+      if (volume.kind != "block") mounts.insert(staging_of(volume));
+      if (volume.level == "published") mounts.insert(target_of(volume));
     }
     same("records", records, lines("ls -A /data/state/volumes"));
     same("images", images, lines("find /data/pool /other/pool -mindepth 1"));

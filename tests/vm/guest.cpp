@@ -89,7 +89,7 @@ bool Guest::run(const std::function<bool()>& done, std::chrono::seconds deadline
       cut();
       return true;
     }
-    if (now >= until) throw std::runtime_error("the guest hangs: its last answer is longer ago than the deadline allows");
+    if (now >= until) throw std::runtime_error("the guest hangs: it is not done after " + std::to_string(deadline.count()) + " s");
     pollfd waits[2] = {{from_, POLLIN, 0}, {wake_, POLLIN, 0}};
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(next - now).count();
     if (::poll(waits, 2, static_cast<int>(left)) < 0 && errno != EINTR) throw std::system_error(errno, std::generic_category(), "poll");

@@ -25,8 +25,8 @@ json Lane::publish_request() const {
 }
 
 void Lane::lost(const std::string& what) const {
-  throw Lost("volume " + name() + " (" + volume_.id + ", " + volume_.level + (volume_.pending.empty() ? "" : ", in " + volume_.pending) +
-             "): " + what);
+  throw Lost("volume " + volume_name(volume_) + " (" + volume_.id + ", " + volume_.level +
+             (volume_.pending.empty() ? "" : ", in " + volume_.pending) + "): " + what);
 }
 
 void Lane::begin(const std::string& operation) {
@@ -50,7 +50,7 @@ void Lane::create() {
   begin("create");
   json parameters = {{"pool", volume_.pool}};
   if (!block()) parameters["fsType"] = volume_.kind;
-  const json answer = call("CreateVolume", {{"name", name()},
+  const json answer = call("CreateVolume", {{"name", volume_name(volume_)},
                                             {"capacity_range", {{"required_bytes", std::to_string(first_size(volume_.kind))}}},
                                             {"volume_capabilities", {capability()}},
                                             {"parameters", parameters}});
@@ -63,7 +63,7 @@ void Lane::create() {
 
 void Lane::stage() {
   begin("stage");
-  guest_.shell("mkdir -p " + staging() + " " + pod());
+  guest_.shell("mkdir -p " + staging() + " " + pod_of(volume_));
   call("NodeStageVolume", {{"volume_id", volume_.id}, {"staging_target_path", staging()}, {"volume_capability", capability()}});
   done("staged");
   if (!block()) verify_uuid();
@@ -140,7 +140,7 @@ std::int64_t Lane::total() {
 }
 
 void Lane::refuse_publish() {
-  guest_.shell("mkdir -p " + staging() + " " + pod());
+  guest_.shell("mkdir -p " + staging() + " " + pod_of(volume_));
   const Answer answer = guest_.ask("csi", "NodePublishVolume " + publish_request().dump());
   if (answer.status != "FAILED_PRECONDITION") lost("publish before stage after a reboot: " + answer.status + " " + answer.text);
   const Answer mounted = guest_.shell("grep -F ' " + target() + " ' /proc/self/mountinfo");

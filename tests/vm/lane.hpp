@@ -60,10 +60,8 @@ class Lane {
   [[noreturn]] void lost(const std::string& what) const;
   bool chance(int percent) { return std::uniform_int_distribution<int>(1, 100)(random_) <= percent; }
   bool block() const { return volume_.kind == "block"; }
-  std::string name() const { return "data-" + volume_.kind + "-" + volume_.pool + "-" + std::to_string(volume_.generation); }
-  std::string staging() const { return "/data/stage/" + name(); }
-  std::string pod() const { return "/data/pods/" + name(); }
-  std::string target() const { return pod() + "/volume"; }
+  std::string staging() const { return staging_of(volume_); }
+  std::string target() const { return target_of(volume_); }
   std::string file_path(const DurableFile& file) const { return block() ? target() : target() + "/" + file.name; }
   nlohmann::json capability() const;
   nlohmann::json publish_request() const;

@@ -36,6 +36,15 @@ struct LaneVolume {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LaneVolume, kind, pool, generation, level, pending, id, size, wanted_size, total, uuid, target_made,
                                    files)
 
+/// Create's name.
+inline std::string volume_name(const LaneVolume& volume) {
+  return "data-" + volume.kind + "-" + volume.pool + "-" + std::to_string(volume.generation);
+}
+/// Where the orchestrator wants it in the guest.
+inline std::string staging_of(const LaneVolume& volume) { return "/data/stage/" + volume_name(volume); }
+inline std::string pod_of(const LaneVolume& volume) { return "/data/pods/" + volume_name(volume); }
+inline std::string target_of(const LaneVolume& volume) { return pod_of(volume) + "/volume"; }
+
 struct Model {
   std::uint64_t acknowledged = 0;  ///< calls and writes
   std::uint64_t checked = 0;       ///< things that had to be there after a cut, and were
