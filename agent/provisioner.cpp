@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "agent/access_rules.hpp"
+#include "agent/attachment.hpp"
 #include "agent/clock_text.hpp"
 #include "agent/holds.hpp"
-#include "agent/stager.hpp"
 #include "agent/volume_parameters.hpp"
 #include "mount/filesystem.hpp"
 

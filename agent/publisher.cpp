@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "agent/access_rules.hpp"
+#include "agent/attachment.hpp"
 #include "agent/clock_text.hpp"
 #include "agent/hand_over.hpp"
 #include "agent/holds.hpp"
-#include "agent/stager.hpp"
 #include "mount/mount_flags.hpp"
 
 namespace ordinald::agent {
@@ -145,9 +145,10 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
   auto bind = bind_request(args, state, publication);
   auto verdict = judge_publish(state, publication);
   if (!verdict && state.device) {
-    TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
-    TRYV(release_gone_holds(core_, *kernel, args.volume_id, state));
-    verdict = judge_publish(state, publication);
+    if (const auto kernel = core_.kernels.for_volume(args.volume_id)) {  // else it hangs: who holds it is what there is to say
+      TRYV(release_gone_holds(core_, *kernel.value(), args.volume_id, state));
+      verdict = judge_publish(state, publication);
+    }
   }
   if (!verdict && (bind || verdict.error().code == ErrorCode::already_exists)) {
     return verdict.error();
@@ -214,8 +215,12 @@ Result<void> Publisher::unpublish(const csi::UnpublishArgs& args) {
   if (publication == nullptr) {
     return unpublish_unknown(args, *kernel);
   }
-  TRY(const mount::PathInfo info, kernel->inspect_path(args.target_path));
-  TRYV(take_away(*kernel, args, publication->block ? bound_node(state, info) : state.expected_mount()));
+  mount::Expected expected = state.expected_mount();
+  if (publication->block) {
+    TRY(const mount::PathInfo info, kernel->inspect_path(args.target_path));
+    expected = bound_node(state, info);
+  }
+  TRYV(take_away(*kernel, args, expected));
   end_publication(state, args.target_path, "unpublished", core_.boot_id);
   return core_.ledger->save(args.volume_id, state);
 }

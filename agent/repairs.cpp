@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <set>
 
+#include "agent/attachment.hpp"
 #include "agent/holds.hpp"
 #include "agent/reconciler.hpp"
 #include "agent/record_recovery.hpp"
-#include "agent/stager.hpp"
 
 namespace ordinald::agent {
 

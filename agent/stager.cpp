@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "agent/access_rules.hpp"
+#include "agent/attachment.hpp"
 #include "agent/clock_text.hpp"
 #include "agent/content_guard.hpp"
 #include "agent/holds.hpp"
@@ -49,42 +50,18 @@ Result<void> check_request(const VolumeRecord& record, const mount::Pool& pool, 
   return mount::success();
 }
 
-/// The device, attached; where the volume is in use already, the one that it is in use as. Without this, an image that was replaced while
-/// its volume is mounted would give a second device beside the first.
-Result<Device> attach(const Core& core, Kernel& kernel, const mount::Pool& pool, const VolumeRecord& record, const VolumeState& state) {
-  if (state.device) {
-    // The usual repetition: it is what it was. To look for the image's loop anew would read every loop of the node, for each volume.
-    auto known = kernel.inspect_device(*state.device);
-    const auto findings = known ? pool.examine(kernel, pool_volume(record), known.value()) : known.error();
-    if (findings && findings.value().empty() && known.value().size >= record.size) {
-      return known;
-    }
-  }
-  TRY(const Device device, pool.attach(kernel, pool_volume(record)));
-  if (!state.device || (state.device->number == device.number && state.device->diskseq == device.diskseq)) {
-    return device;
-  }
-  const auto held = kernel.inspect_device(*state.device);
-  if (!held && held.error().code == ErrorCode::not_found) {
-    return device;  // taken away behind our back, and so nothing is mounted from it
-  }
-  if (auto gone = let_go(core, kernel, record.id, device); !gone) {
-    core.log->warn("volume {}: {}", record.id, gone.error().message);
-  }
-  if (!held) {
-    return held.error();
-  }
-  return refuse("it is in use as " + state.device->path + ", which stands on another file than the one that pool " + pool.name() +
-                " has for it now: that was replaced. Nothing was mounted; copy out what is needed, unpublish and unstage the volume, then "
-                "stage it again");
-}
-
 /// A publication outlives its staging path, when somebody unmounts that.
 Result<void> refuse_other_kind(const VolumeState& state, bool block) {
   for (const Publication& held : state.publications) {
     if (held.block != block) {
       return refuse(std::string{"it is published as a "} + (held.block ? "raw block device" : "filesystem") + " to " +
                     to_string(held.holder) + " at " + held.target + " since " + held.since + ", and can't be the other at the same time");
+    }
+  }
+  for (const FoundMount& found : state.found) {
+    if (found.block != block) {
+      return refuse(std::string{"it is in use as a "} + (found.block ? "raw block device" : "filesystem") + " at " + found.path +
+                    ", and can't be the other at the same time");
     }
   }
   return mount::success();
@@ -213,11 +190,6 @@ Result<void> Stager::stage_block(Request& request, Kernel& kernel, VolumeState& 
       return refuse("it is staged as a filesystem at " + other.path + ", and can't be a raw block device at the same time");
     }
   }
-  for (const FoundMount& found : state.found) {
-    if (!found.block) {
-      return refuse("it is mounted as a filesystem at " + found.path + ", and can't be a raw block device at the same time");
-    }
-  }
   TRYV(refuse_other_kind(state, true));
   if (record.content != Content::raw) {
     // From here on a workload may write anything: nothing of ours will ever format it.
@@ -225,7 +197,7 @@ Result<void> Stager::stage_block(Request& request, Kernel& kernel, VolumeState& 
     record.fs_grown_for = 0;
     TRYV(core_.records->save(record));
   }
-  TRY(state.device, attach(core_, kernel, *request.pool, record, state));
+  TRY(state.device, attach_device(core_, kernel, *request.pool, record, state));
   state.fs_type.clear();
   state.fs_uuid.clear();
   state.refusal.clear();
@@ -237,11 +209,6 @@ Result<void> Stager::stage_block(Request& request, Kernel& kernel, VolumeState& 
 Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& state) {
   VolumeRecord& record = request.record;
   TRYV(check_request(record, *request.pool, request.filesystem, request.flags, request.stage));
-  for (const FoundMount& found : state.found) {
-    if (found.block) {
-      return refuse("it is in use as a raw block device at " + found.path + ", and can't be a filesystem at the same time");
-    }
-  }
   TRYV(refuse_other_kind(state, false));
   for (const Stage& other : state.stages) {
     if (other.block) {
@@ -252,7 +219,7 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
       return refuse("it is staged at " + other.path + " with other options of the filesystem, which it can have once only");
     }
   }
-  TRY(const Device device, attach(core_, kernel, *request.pool, record, state));
+  TRY(const Device device, attach_device(core_, kernel, *request.pool, record, state));
   Undo undo{core_, kernel, record.id, device, state};
   auto ready = ready_filesystem(core_, kernel, *request.pool, record, device, *request.filesystem);
   if (!ready) {
@@ -348,86 +315,31 @@ Result<void> Stager::unstage(const csi::UnstageArgs& args) {
   state.forget_found(args.staging_path);
   if (!state.in_use()) {
     TRYV(let_go(core_, *kernel, args.volume_id, device));
-    VolumeState rest;
-    if (auto kept = keep_history(args.volume_id, state.past); !kept && kept.error().code != ErrorCode::resource_exhausted) {
-      return kept.error();
-    } else if (!kept) {
-      core_.log->warn("{}; who had it stays in the ledger for now", kept.error().message);
-      rest.past = state.past;  // a full state directory must not keep what is let go
+    VolumeState after;
+    if (!keep_history(args.volume_id, state.past)) {
+      after.past = std::move(state.past);
     }
-    state = std::move(rest);
+    state = std::move(after);
   }
   return core_.ledger->save(args.volume_id, state);
 }
 
-/// Who had it goes from the ledger into the record; a volume without one is taken down all the same.
-Result<void> Stager::keep_history(const std::string& id, const std::vector<Tenure>& past) {
+/// Who had it goes from the ledger into the record. False: it could not be written, and the ledger keeps it; nobody is kept waiting for
+/// that.
+bool Stager::keep_history(const std::string& id, const std::vector<Tenure>& past) {
   const auto known = core_.records->find(id);
   if (known == nullptr || past.empty()) {
-    return mount::success();
+    return true;
   }
   VolumeRecord record = *known;
   for (const Tenure& tenure : past) {
     remember(record.history, tenure);
   }
-  return core_.records->save(record);
-}
-
-Result<std::optional<Device>> find_device(const Core& core, Kernel& kernel, const std::string& id, const VolumeState& state) {
-  if (state.device) {
-    return state.device;
+  auto saved = core_.records->save(record);
+  if (!saved) {
+    core_.log->warn("who had it until now is not in its record yet: {}", saved.error().message);
   }
-  if (const auto record = core.records->find(id)) {
-    TRY(const mount::Pool* pool, core.pool_of(*record));
-    return pool->find_attached(kernel, pool_volume(*record));
-  }
-  if (is_volume_id(id) && core.records->find_damaged(id)) {
-    for (const auto& [name, pool] : core.pools) {
-      auto found = pool->find_attached(kernel, mount::PoolVolume{.id = id});
-      if (found && found.value()) {
-        return found;
-      }
-    }
-  }
-  return std::optional<Device>{};
-}
-
-Result<VolumeState> known_state(const Core& core, Kernel& kernel, const std::string& id) {
-  VolumeState state = core.ledger->state(id);
-  if (state.device) {
-    return state;
-  }
-  TRY(state.device, find_device(core, kernel, id, state));
-  if (const auto record = core.records->find(id); record != nullptr && state.fs_type.empty() && record->content != Content::raw) {
-    state.fs_type = record->fs_type;
-    state.fs_uuid = record->fs_uuid;
-  }
-  for (const FoundMount& found : state.found) {
-    if (!found.block && state.fs_type.empty()) {  // raw, or without a record: what is mounted is what it holds
-      TRY(const mount::PathInfo info, kernel.inspect_path(found.path));
-      state.fs_type = found.fs_type;
-      state.fs_uuid = info.fs_uuid;
-    }
-  }
-  return state;
-}
-
-Result<void> let_go(const Core& core, Kernel& kernel, const std::string& id, const Device& device) {
-  auto detached = kernel.detach(device);
-  if (detached || detached.error().code == ErrorCode::not_found) {
-    return mount::success();
-  }
-  if (detached.error().code != ErrorCode::failed_precondition) {
-    return detached.error().with_context("detaching " + device.path);
-  }
-  std::string who;
-  if (const auto pins = kernel.pins(device)) {
-    for (const mount::Pin& pin : pins.value()) {
-      who += "; process " + std::to_string(pin.pid) + " (" + pin.command + ") has it at " + pin.mount_point;
-    }
-  }
-  core.log->warn("volume {}: {} lives on until whatever has it lets go{}", id, device.path, who);
-  return mount::success();
+  return saved.has_value();
 }
 
 }  // namespace ordinald::agent

@@ -20,21 +20,10 @@ class Stager {
   Result<void> stage_block(Request& request, mount::Kernel& kernel, VolumeState& state);
   Result<void> stage_mount(Request& request, mount::Kernel& kernel, VolumeState& state);
   static Error with_repair(Error error, const Request& request);
-  Result<void> keep_history(const std::string& id, const std::vector<Tenure>& past);
+  bool keep_history(const std::string& id, const std::vector<Tenure>& past);
   Result<void> grow_if_pending(Request& request, mount::Kernel& kernel, const VolumeState& state);
 
   Core& core_;
 };
-
-/// The volume's device, where it is attached: the ledger's, or the one that its pool finds. Works without a record, by asking each pool
-/// (a damaged record's volume is still taken down).
-Result<std::optional<mount::Device>> find_device(const Core& core, mount::Kernel& kernel, const std::string& id, const VolumeState& state);
-
-/// The state, with the device and the filesystem filled in from the record where the ledger has them no more.
-Result<VolumeState> known_state(const Core& core, mount::Kernel& kernel, const std::string& id);
-
-/// Detaches a device that nothing of ours uses any more. One that lives on in another mount namespace goes when that lets go: success, and
-/// a warning that names who has it.
-Result<void> let_go(const Core& core, mount::Kernel& kernel, const std::string& id, const mount::Device& device);
 
 }  // namespace ordinald::agent

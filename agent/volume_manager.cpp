@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "agent/attachment.hpp"
 #include "agent/content_guard.hpp"
 #include "agent/durable_file.hpp"
 #include "agent/reconciler.hpp"

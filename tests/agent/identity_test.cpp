@@ -127,6 +127,24 @@ TEST_CASE("history: who has had a volume, in the ledger since boot and in the re
   CHECK_FALSE(history().back().to.empty());
 }
 
+TEST_CASE("history: an unstage does not wait for it to be written") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  REQUIRE(rig.unpublish());
+  const std::string records = rig.state_dir() + "/volumes";
+  std::filesystem::rename(records, records + ".away");  // no record can be written
+  CHECK(rig.unstage());
+  std::filesystem::rename(records + ".away", records);
+  rig.crash();
+  REQUIRE(rig.stage());
+  REQUIRE(rig.unstage());
+  const auto store = RecordStore::open(rig.state_dir());
+  REQUIRE(store);
+  CHECK(store.value()->find(rig.id)->history.size() == 1);
+}
+
 TEST_CASE("hand-over: a deleted pod's processes that still have the volume hold it, and nobody else's do") {
   FakeRig rig;
   rig.block = GENERATE(false, true);
