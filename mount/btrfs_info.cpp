@@ -28,7 +28,11 @@ std::string uuid_text(const __u8 (&bytes)[BTRFS_FSID_SIZE]) {
 Result<btrfs_ioctl_fs_info_args> ask(int directory_fd) {
   btrfs_ioctl_fs_info_args info{};
   if (::ioctl(directory_fd, BTRFS_IOC_FS_INFO, &info) != 0) {
-    return errno_error(errno, "asking a btrfs for its UUID");
+    const int error = errno;
+    if (error == ENOTTY) {  // its mount is gone, and this is what lies below
+      return errno_error(ErrorCode::failed_precondition, error, "asking a btrfs for its UUID");
+    }
+    return errno_error(error, "asking a btrfs for its UUID");
   }
   return info;
 }
