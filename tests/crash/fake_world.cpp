@@ -199,16 +199,11 @@ Result<void> FakeWorld::remove_unknown() {
 }
 
 Result<void> FakeWorld::bring(Level from, Level to) {
-  using Call = Result<void> (FakeWorld::*)();
-  static constexpr auto published = [](FakeWorld& world) { return world.publish(); };
-  while (from < to) {
-    from = static_cast<Level>(static_cast<int>(from) + 1);
-    TRYV(from == Level::created ? create() : from == Level::staged ? stage() : published(*this));
+  for (; from < to; from = static_cast<Level>(static_cast<int>(from) + 1)) {
+    TRYV(from == Level::none ? create() : from == Level::created ? stage() : publish());
   }
-  while (from > to) {
-    static constexpr Call down[] = {&FakeWorld::remove, &FakeWorld::unstage, &FakeWorld::unpublish};
-    from = static_cast<Level>(static_cast<int>(from) - 1);
-    TRYV((this->*down[static_cast<int>(from)])());
+  for (; from > to; from = static_cast<Level>(static_cast<int>(from) - 1)) {
+    TRYV(from == Level::published ? unpublish() : from == Level::staged ? unstage() : remove());
   }
   return success();
 }
