@@ -1,4 +1,5 @@
 #define CATCH_CONFIG_RUNNER
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -18,6 +19,8 @@ int main(int argc, char** argv) {
   using namespace ordinald::testing;
   try {
     enter_private_mount_namespace();
+    // Memory is measured here: what a sanitizer keeps of freed memory, 256 MiB by default, would be most of it.
+    ::setenv("ASAN_OPTIONS", "quarantine_size_mb=4:thread_local_quarantine_size_kb=64", 0);
     const int status = Catch::Session().run(argc, argv);
     print_fault_counts();
     return status;
