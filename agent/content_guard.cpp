@@ -1,5 +1,11 @@
 #include "agent/content_guard.hpp"
 
+#include <unistd.h>
+
+#include "agent/durable_file.hpp"
+#include "mount/files.hpp"
+#include "mount/tool_namespace.hpp"
+
 #include <algorithm>
 
 namespace ordinald::agent {
@@ -22,6 +28,9 @@ std::string describe(const Probe& probe) {
   }
   return text.empty() ? probe.not_blank_reason : text;
 }
+
+std::string undo_directory(const Core& core) { return core.config.state_dir + "/undo"; }
+std::string undo_name(const std::string& id) { return id + ".e2undo"; }
 
 bool is_ours(const Signature& signature, const VolumeRecord& record) {
   return signature.usage == "filesystem" && signature.type == record.fs_type && signature.uuid == record.fs_uuid;
@@ -61,6 +70,7 @@ class Guard {
   }
 
   Result<ReadyFilesystem> use() {
+    TRY(const bool had_grown, take_back_growth());
     TRY(const Probe probe, kernel_.probe({.device = device_, .proof = mount::BlankProof::none, .image = {}}));
     TRY(std::string uuid, recognise(probe));
     ReadyFilesystem ready{.uuid = std::move(uuid), .alive = probe.busy, .may_grow = false};
@@ -70,14 +80,20 @@ class Guard {
       record_.fs_grown_for = device_.size;
       TRYV(core_.records->save(record_));
     }
-    const bool grows_mounted = filesystem_.grow_argv(device_.path).empty() || core_.grows_mounted_ext4;
+    const bool grows_mounted = filesystem_.grow_argv(device_.path, {}).empty() || core_.grows_mounted_ext4;
     if (!probe.busy) {
       const bool grow_now = smaller && !grows_mounted;
       TRYV(check(grow_now ? filesystem_.whole_check_argv(device_.path) : filesystem_.check_argv(device_.path)));
+      if (had_grown) {
+        TRYV(forget_growth(core_, record_.id));
+      }
       if (grow_now) {
-        TRYV(run("growing the filesystem", filesystem_.grow_argv(device_.path)));
+        TRYV(mount::make_directories(undo_directory(core_), 0700));
+        TRY(const mount::ToolOutcome grown, kernel_.run_tool(tool_with_undo(filesystem_.grow_argv(device_.path, undo_in_tool()))));
+        TRYV(mount::judge_tool("growing the filesystem on " + device_.path + ": resize2fs", grown));
         record_.fs_grown_for = device_.size;
         TRYV(core_.records->save(record_));
+        TRYV(forget_growth(core_, record_.id));
         core_.log->info("volume {}: {} grown to {} bytes while unmounted", record_.id, filesystem_.name(), device_.size);
       }
     }
@@ -86,6 +102,30 @@ class Guard {
   }
 
  private:
+  [[nodiscard]] std::string undo_in_tool() const { return std::string{mount::scratch_in_tool} + "/" + undo_name(record_.id); }
+
+  /// A growth that died amid its writes is taken back before anything else is believed of the filesystem: of most such states a check alone
+  /// makes nothing. True: there was one. Whether the tool did it or refused (it had not begun, or had ended), the check tells what is
+  /// there.
+  Result<bool> take_back_growth() {
+    const std::vector<std::string> argv = filesystem_.undo_argv(device_.path, undo_in_tool());
+    const std::string file = undo_directory(core_) + "/" + undo_name(record_.id);
+    if (argv.empty() || ::access(file.c_str(), F_OK) != 0) {
+      return false;
+    }
+    TRY(const mount::ToolOutcome outcome, kernel_.run_tool(tool_with_undo(argv)));
+    if (outcome.exit_status != 0 && outcome.exit_status != 1) {
+      TRYV(mount::judge_tool("taking back a growth that was interrupted on " + device_.path + ": " + argv.front(), outcome));
+    }
+    if (outcome.exit_status == 0) {
+      record_.fs_grown_for = 0;  // also where the growth had ended, and was recorded
+      TRYV(core_.records->save(record_));
+    }
+    core_.log->warn("volume {}: a growth of its filesystem was interrupted; {}", record_.id,
+                    outcome.exit_status == 0 ? "it is taken back, and made again" : "it had not begun, or had ended");
+    return true;
+  }
+
   Result<std::string> recognise(const Probe& probe) const {
     const std::string device = device_.path;
     const bool raw = record_.content == Content::raw;
@@ -160,8 +200,16 @@ class Guard {
   }
 
   [[nodiscard]] mount::ToolRequest tool(const std::vector<std::string>& argv) const {
-    return mount::ToolRequest{
-        .argv = argv, .device = device_, .deadline = core_.config.tool_timeout, .memory = core_.config.tool_memory_mib * mebibyte};
+    return mount::ToolRequest{.argv = argv,
+                              .device = device_,
+                              .deadline = core_.config.tool_timeout,
+                              .memory = core_.config.tool_memory_mib * mebibyte,
+                              .scratch = {}};
+  }
+  [[nodiscard]] mount::ToolRequest tool_with_undo(const std::vector<std::string>& argv) const {
+    mount::ToolRequest request = tool(argv);
+    request.scratch = undo_directory(core_);
+    return request;
   }
 
   /// A refused stage lets go of the device: what a person is told to run works on what stays.
@@ -189,6 +237,10 @@ Error explain_full_pool(Kernel& kernel, const Pool& pool, const Device& device, 
                                                               std::to_string(usage.value().free) +
                                                               " bytes are free), so writing to the volume fails: make room there, and call "
                                                               "again");
+}
+
+Result<void> forget_growth(const Core& core, const std::string& id) {
+  return remove_file(undo_directory(core), undo_name(id), Durability::until_reboot);
 }
 
 Result<ReadyFilesystem> ready_filesystem(Core& core, Kernel& kernel, const Pool& pool, VolumeRecord& record, const Device& device,

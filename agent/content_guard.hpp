@@ -26,6 +26,9 @@ struct ReadyFilesystem {
 Result<ReadyFilesystem> ready_filesystem(Core& core, mount::Kernel& kernel, const mount::Pool& pool, VolumeRecord& record,
                                          const mount::Device& device, const mount::Filesystem& filesystem);
 
+/// Removes what a growth of the unmounted filesystem has kept to be taken back with (`<state dir>/undo/<id>.e2undo`).
+Result<void> forget_growth(const Core& core, const std::string& id);
+
 /// Grows the mounted filesystem to its device and records it. failed_precondition: ext4 without CAP_SYS_RESOURCE.
 Result<void> grow_mounted(Core& core, mount::Kernel& kernel, VolumeRecord& record, const mount::Device& device, const std::string& fs_type,
                           const std::string& path);

@@ -5,6 +5,7 @@
 #include "agent/access_rules.hpp"
 #include "agent/attachment.hpp"
 #include "agent/clock_text.hpp"
+#include "agent/content_guard.hpp"
 #include "agent/holds.hpp"
 #include "agent/volume_parameters.hpp"
 #include "mount/filesystem.hpp"
@@ -268,6 +269,7 @@ Result<void> Provisioner::remove(const std::string& id) {
     }
   }
   TRYV(pool->remove(*kernel, pool_volume(record)));
+  TRYV(forget_growth(core_, id));
   // Why its last stage was refused, for one, is remembered there without any device.
   TRYV(core_.ledger->save(id, VolumeState{}));
   return core_.records->remove(id);

@@ -32,7 +32,8 @@ class Btrfs final : public Filesystem {
 
   [[nodiscard]] std::vector<std::string> check_argv(const std::string& /*device*/) const override { return {}; }
   [[nodiscard]] std::vector<std::string> whole_check_argv(const std::string& /*device*/) const override { return {}; }
-  [[nodiscard]] std::vector<std::string> grow_argv(const std::string& /*device*/) const override { return {}; }
+  [[nodiscard]] std::vector<std::string> grow_argv(const std::string& /*device*/, const std::string& /*undo*/) const override { return {}; }
+  [[nodiscard]] std::vector<std::string> undo_argv(const std::string& /*device*/, const std::string& /*undo*/) const override { return {}; }
   [[nodiscard]] std::string repair_hint(const std::string& device) const override {
     return "btrfs check --readonly " + device + " shows the damage; mount it by hand with -o ro,rescue=all to copy data out";
   }

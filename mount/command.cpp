@@ -68,7 +68,7 @@ Result<void> prepare(const Launch& launch) {
   ::setrlimit(RLIMIT_CORE, &no_core);
   ::umask(022);
 
-  TRYV(launch.tools.enter(launch.request.device));
+  TRYV(launch.tools.enter(launch.request.device, launch.request.scratch));
   const int null = ::open("/dev/null", O_RDONLY);
   if (null < 0) return errno_error(errno, "open /dev/null in the tool's namespace");
   if (::dup2(null, STDIN_FILENO) < 0 || ::dup2(launch.output, STDOUT_FILENO) < 0 || ::dup2(launch.output, STDERR_FILENO) < 0)

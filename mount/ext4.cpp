@@ -43,7 +43,12 @@ class Ext4 final : public Filesystem {
   [[nodiscard]] std::vector<std::string> whole_check_argv(const std::string& device) const override {
     return {"/usr/sbin/e2fsck", "-f", "-p", device};
   }
-  [[nodiscard]] std::vector<std::string> grow_argv(const std::string& device) const override { return {"/usr/sbin/resize2fs", device}; }
+  [[nodiscard]] std::vector<std::string> grow_argv(const std::string& device, const std::string& undo) const override {
+    return {"/usr/sbin/resize2fs", "-z", undo, device};
+  }
+  [[nodiscard]] std::vector<std::string> undo_argv(const std::string& device, const std::string& undo) const override {
+    return {"/usr/sbin/e2undo", undo, device};
+  }
   [[nodiscard]] std::string repair_hint(const std::string& device) const override { return "e2fsck -f " + device; }
 
   // A filesystem with an error in it stops taking writes, so that somebody notices.

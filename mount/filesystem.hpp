@@ -39,7 +39,10 @@ class Filesystem {
   [[nodiscard]] virtual std::vector<std::string> check_argv(const std::string& device) const = 0;
   /// The whole check that an offline growth asks for, and the growth; empty: it grows mounted only.
   [[nodiscard]] virtual std::vector<std::string> whole_check_argv(const std::string& device) const = 0;
-  [[nodiscard]] virtual std::vector<std::string> grow_argv(const std::string& device) const = 0;
+  /// `undo`: a file in which what it overwrites is kept, so that a growth that dies can be taken back.
+  [[nodiscard]] virtual std::vector<std::string> grow_argv(const std::string& device, const std::string& undo) const = 0;
+  /// Takes back what the file has kept; refuses by itself (status 1) where the filesystem was mounted since. Empty: as grow_argv.
+  [[nodiscard]] virtual std::vector<std::string> undo_argv(const std::string& device, const std::string& undo) const = 0;
   /// The command with which a person repairs it; `path` is a device or an image that nothing has attached.
   [[nodiscard]] virtual std::string repair_hint(const std::string& path) const = 0;
   /// Options that we mount it with, unless the caller's flags say otherwise.

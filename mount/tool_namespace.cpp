@@ -114,9 +114,14 @@ Result<ToolNamespace> ToolNamespace::make() {
   return ToolNamespace{std::move(received->fd)};
 }
 
-Result<void> ToolNamespace::enter(const Device& device) const {
+Result<void> ToolNamespace::enter(const Device& device, const std::string& scratch) const {
   if (device.number != 0 && (!device.path.starts_with("/dev/") || device.path.find("/../") != std::string::npos)) {
     return make_error(ErrorCode::invalid_argument, "a device's path lies beneath /dev: " + device.path);
+  }
+  UniqueFd writable;
+  if (!scratch.empty()) {
+    writable = clone_of(scratch.c_str());
+    if (!writable) return failed("clone " + scratch);
   }
   if (::setns(fd_.get(), CLONE_NEWNS) != 0) return failed("setns");
   if (::unshare(CLONE_NEWNS) != 0) return failed("unshare a tool's own");
@@ -124,6 +129,11 @@ Result<void> ToolNamespace::enter(const Device& device) const {
   TRYV(make_node("/dev/null", S_IFCHR | 0666, makedev(1, 3)));
   if (device.number != 0) {
     TRYV(make_node(device.path, S_IFBLK | 0600, device.number));
+  }
+  if (writable) {
+    const bool mounted =
+        ::mkdir(scratch_in_tool, 0700) == 0 && ::move_mount(writable.get(), "", AT_FDCWD, scratch_in_tool, MOVE_MOUNT_F_EMPTY_PATH) == 0;
+    if (!mounted) return failed(std::string{"mount "} + scratch_in_tool);
   }
   return success();
 }

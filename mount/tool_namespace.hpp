@@ -14,6 +14,9 @@ namespace ordinald::mount {
 ///
 /// Threading: made and used in processes with one thread (setns(2) and unshare(2) act on the caller).
 /// Errors: internal, with the step that failed. Source: mount_namespaces(7), open_tree(2), pivot_root(2).
+/// Where a tool finds the directory that it may write to.
+inline constexpr const char* scratch_in_tool = "/dev/scratch";
+
 class ToolNamespace {
  public:
   /// Makes it in a child process, which ends. The caller's own namespace is not changed.
@@ -21,7 +24,7 @@ class ToolNamespace {
 
   /// Moves the calling process into a copy of it whose /dev holds `null` and the device only (no device: number 0).
   /// The device's path lies beneath /dev and has no `..`.
-  [[nodiscard]] Result<void> enter(const Device& device) const;
+  [[nodiscard]] Result<void> enter(const Device& device, const std::string& scratch) const;
 
   [[nodiscard]] int fd() const { return fd_.get(); }
 

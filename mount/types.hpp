@@ -245,7 +245,8 @@ struct ToolRequest {
   Device device{};  ///< identity compared before and after
   std::chrono::milliseconds deadline{0};
   std::uint64_t memory = 0;  ///< of its address space, at most; 0: half of the node's, and at least 1 GiB
-  void fields(auto& f) { f(argv, device, deadline, memory); }
+  std::string scratch{};     ///< a directory that it may write to, as `scratch_in_tool`; empty: none
+  void fields(auto& f) { f(argv, device, deadline, memory, scratch); }
 };
 
 struct ToolOutcome {

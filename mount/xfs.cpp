@@ -38,7 +38,8 @@ class Xfs final : public Filesystem {
 
   [[nodiscard]] std::vector<std::string> check_argv(const std::string& /*device*/) const override { return {}; }
   [[nodiscard]] std::vector<std::string> whole_check_argv(const std::string& /*device*/) const override { return {}; }
-  [[nodiscard]] std::vector<std::string> grow_argv(const std::string& /*device*/) const override { return {}; }
+  [[nodiscard]] std::vector<std::string> grow_argv(const std::string& /*device*/, const std::string& /*undo*/) const override { return {}; }
+  [[nodiscard]] std::vector<std::string> undo_argv(const std::string& /*device*/, const std::string& /*undo*/) const override { return {}; }
   [[nodiscard]] std::string repair_hint(const std::string& device) const override {
     return "xfs_repair -n " + device + " shows the damage, xfs_repair " + device + " mends it";
   }

@@ -273,6 +273,36 @@ TEST_CASE("an image that never got its name is removed, where no volume has that
   REQUIRE(rig.stage());
 }
 
+TEST_CASE("a growth of an unmounted ext4 that was interrupted is taken back before anything else, and made again") {
+  FakeRig rig;
+  rig.grows_mounted_ext4 = false;
+  rig.start();
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.unstage());
+  REQUIRE(rig.manager->expand_volume({}, rig.id, {.required = 2 * gib}, std::nullopt));
+  const std::string undo = rig.state_dir() + "/undo/" + rig.id + ".e2undo";
+  std::filesystem::create_directories(rig.state_dir() + "/undo");
+  write_file(undo, "what resize2fs wrote over");
+  const int status = GENERATE(0, 1);
+  rig.node.with([&](FakeState& state) { state.tool_results["e2undo"] = {.exit_status = status}; });
+  const auto before = rig.node.passed("run_tool");
+  REQUIRE(rig.stage());
+  CHECK(rig.node.passed("run_tool") == before + 3);  // taken back, checked, grown
+  CHECK_FALSE(std::filesystem::exists(undo));
+  CHECK(rig.content().size == 2 * gib);
+  REQUIRE(rig.unstage());
+
+  // The growth had ended and was recorded, and the agent died before it forgot the file.
+  write_file(undo, "what resize2fs wrote over");
+  if (status == 0) {
+    rig.content().size = gib;
+  }
+  REQUIRE(rig.stage());
+  CHECK(rig.content().size == 2 * gib);
+  CHECK_FALSE(std::filesystem::exists(undo));
+}
+
 TEST_CASE("a strange file in a pool is reported once, with the command, and left alone") {
   FakeRig rig;
   rig.node.with([](FakeState& state) { state.add_image({.directory = "/pool", .file = "old.img", .volume_id = {}}, 4096); });
