@@ -2,11 +2,12 @@
 
 #include <unistd.h>
 
-#include "agent/durable_file.hpp"
+#include <algorithm>
+#include <cerrno>
+
+#include "mount/crash_point.hpp"
 #include "mount/files.hpp"
 #include "mount/tool_namespace.hpp"
-
-#include <algorithm>
 
 namespace ordinald::agent {
 namespace {
@@ -240,7 +241,13 @@ Error explain_full_pool(Kernel& kernel, const Pool& pool, const Device& device, 
 }
 
 Result<void> forget_growth(const Core& core, const std::string& id) {
-  return remove_file(undo_directory(core), undo_name(id), Durability::until_reboot);
+  const std::string path = undo_directory(core) + "/" + undo_name(id);
+  if (::unlink(path.c_str()) == 0) {
+    mount::acted("removing", path);
+  } else if (errno != ENOENT) {
+    return mount::errno_error(errno, "removing " + path);
+  }
+  return mount::success();
 }
 
 Result<ReadyFilesystem> ready_filesystem(Core& core, Kernel& kernel, const Pool& pool, VolumeRecord& record, const Device& device,
