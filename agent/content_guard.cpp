@@ -19,7 +19,7 @@ using mount::Pool;
 using mount::Probe;
 using mount::Signature;
 
-constexpr std::uint64_t mebibyte = 1024 * 1024;
+constexpr std::uint64_t mebibyte = std::uint64_t{1024} * 1024;
 
 std::string describe(const Probe& probe) {
   std::string text;

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "agent/checksum.hpp"
 #include "agent/durable_file.hpp"
 #include "agent/holder_json.hpp"
 
@@ -180,12 +181,18 @@ std::string to_json(const VolumeState& state, std::string_view boot_id) {
   if (!state.past.empty()) {
     file["past"] = state.past;
   }
-  return file.dump(-1, ' ', false, json::error_handler_t::replace);
+  // One line, and its checksum: a flipped bit in a path or a mode is good JSON all the same, and would let a second writer in.
+  const std::string line = file.dump(-1, ' ', false, json::error_handler_t::replace);
+  return line + "\n" + crc32_hex(line) + "\n";
 }
 
 Result<std::optional<VolumeState>> parse_state(std::string_view text, std::string_view boot_id) {
   try {
-    const json file = json::parse(text, nullptr, false);
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    if (text.substr(end) != "\n" + crc32_hex(text.substr(0, end)) + "\n") {
+      return mount::make_error(mount::ErrorCode::failed_precondition, "its checksum does not fit: a part of it is damaged or missing");
+    }
+    const json file = json::parse(text.substr(0, end), nullptr, false);
     if (!file.is_object()) {
       return mount::make_error(mount::ErrorCode::failed_precondition, "it is not a JSON object");
     }

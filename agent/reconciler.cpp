@@ -126,9 +126,10 @@ Result<void> find_lost(Core& core, const Owners& owners, const Mounts& mounts) {
                                          .read_only = is_read_only(entry),
                                          .fs_type = block ? std::string{} : entry.fs_type,
                                          .since = utc_text(std::chrono::system_clock::now())});
-    core.repairs.repaired("mount-found", "volume " + id + ": it is mounted at " + path +
-                                             ", of which the ledger knows nothing; it counts as held until that is unpublished, or staged "
-                                             "or published there again");
+    std::string message = "volume " + id + ": it is mounted at ";
+    message.append(path).append(
+        ", of which the ledger knows nothing; it counts as held until that is unpublished, or staged or published there again");
+    core.repairs.repaired("mount-found", message);
   }
   for (const auto& [id, state] : found) {
     TRYV(core.ledger->save(id, state));

@@ -70,7 +70,9 @@ void Repairs::recover_records(const std::stop_token& stop) {
         continue;
       }
       if (!is_volume_id(image.volume_id)) {
-        core_.repairs.reported("pool " + view.pool->name + ": " + path + " has no mark of a volume; if nobody needs it: rm " + path);
+        std::string message = "pool " + view.pool->name + ": ";
+        message.append(path).append(" has no mark of a volume; if nobody needs it: rm ").append(path);
+        core_.repairs.reported(message);
       } else if (core_.records->find(image.volume_id) == nullptr && !core_.records->find_damaged(image.volume_id)) {
         lost.insert(image.volume_id);
       }

@@ -1,11 +1,11 @@
 #include "agent/volume_record.hpp"
+#include "agent/checksum.hpp"
 #include "agent/holder_json.hpp"
 
 #include <sys/random.h>
 
 #include <algorithm>
 #include <array>
-#include <boost/crc.hpp>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -54,17 +54,7 @@ constexpr const char* checksum_key = "checksum";
 std::string text_of(const json& file) { return file.dump(2, ' ', false, json::error_handler_t::replace) + "\n"; }
 
 /// CRC-32 of the file's text without it.
-std::string checksum_of(const json& file) {
-  const std::string text = text_of(file);
-  boost::crc_32_type crc;
-  crc.process_bytes(text.data(), text.size());
-  const std::uint32_t value = crc.checksum();
-  std::string hex;
-  for (const int shift : {24, 16, 8, 0}) {
-    append_hex(hex, static_cast<std::uint8_t>(value >> shift));
-  }
-  return hex;
-}
+std::string checksum_of(const json& file) { return crc32_hex(text_of(file)); }
 
 /// A flipped bit in a name or a size is good JSON all the same. A file without a checksum is a person's.
 bool checksum_holds(json& file) {
