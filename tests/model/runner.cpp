@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 
 namespace ordinald::testing {
 namespace {
@@ -209,7 +210,12 @@ std::string Runner::play_calls(const Step& step) {
       return wrong;
     }
     // A delete that was begun is finished first: all else meets it half done.
-    std::ranges::stable_sort(cut_off, {}, [](const auto& entry) { return entry.second.verb != Verb::remove; });
+    std::remove_cvref_t<decltype(cut_off)> in_order;
+    for (const bool deletes : {true, false}) {
+      std::ranges::copy_if(cut_off, std::back_inserter(in_order),
+                           [&](const auto& entry) { return (entry.second.verb == Verb::remove) == deletes; });
+    }
+    cut_off = std::move(in_order);
     for (auto& [bit, call] : cut_off) {
       if ((step.reversed >> bit & 1U) != 0) {
         call = opposite(call);

@@ -244,9 +244,9 @@ void cgroup_users_are_those_that_have_the_volume(ContractNode& node) {
   CHECK(ask().visible);
   CHECK_FALSE(ask().found);
 
-  for (const std::string& group : {"pod" + uid, "kubepods-burstable-pod" + with_underscores + ".slice"}) {
-    INFO(group);
-    Hold process = node.run_in_cgroup(group, at.path);
+  for (const std::string& name : {"pod" + uid, "kubepods-burstable-pod" + with_underscores + ".slice"}) {
+    INFO(name);
+    Hold process = node.run_in_cgroup(name, at.path);
     const mount::CgroupUsers found = ask();
     CHECK(found.found);
     CHECK(found.unseen == 0);

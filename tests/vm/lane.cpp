@@ -196,11 +196,15 @@ void Lane::recover() {
   }
 }
 
+/// No xfs: Debian 12's kernel (6.1) can't recover one whose power failed soon after it was grown (its log has buffers beyond the end that
+/// the superblock still tells: "xfs_buf_map_verify: daddr … out of range"), whoever grew it.
+bool Lane::may_grow() const { return volume_.kind != "xfs" && volume_.size < first_size(volume_.kind) + 64 * mebi; }
+
 void Lane::step() {
   if (volume_.level == "absent") {
     create();
   } else if (volume_.level == "created") {
-    if (chance(15) && volume_.size < first_size(volume_.kind) + 64 * mebi)
+    if (chance(15) && may_grow())
       grow();
     else if (chance(75))
       stage();
@@ -210,7 +214,7 @@ void Lane::step() {
     chance(75) ? publish() : unstage();
   } else if (volume_.files.size() < 6 && chance(55)) {
     write();
-  } else if (chance(30) && volume_.size < first_size(volume_.kind) + 64 * mebi) {
+  } else if (chance(30) && may_grow()) {
     grow();
   } else {
     unpublish();

@@ -44,6 +44,7 @@ class Lane {
   void publish();
   void write();
   void grow();
+  [[nodiscard]] bool may_grow() const;
   void unpublish();
   void unstage();
   void remove();
