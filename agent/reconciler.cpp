@@ -121,11 +121,13 @@ Result<void> find_lost(Core& core, const Owners& owners, const Mounts& mounts) {
     if (id.empty() || (!owner.empty() && owner != id) || (state != known.end() && (state->second.device || !state->second.found.empty()))) {
       continue;
     }
-    found[id].found.push_back(FoundMount{.path = path,
-                                         .block = block,
-                                         .read_only = is_read_only(entry),
-                                         .fs_type = block ? std::string{} : entry.fs_type,
-                                         .since = utc_text(std::chrono::system_clock::now())});
+    // What else the ledger has of it, such as who had it before, stays.
+    VolumeState& entry_of = found.try_emplace(id, state == known.end() ? VolumeState{} : state->second).first->second;
+    entry_of.found.push_back(FoundMount{.path = path,
+                                        .block = block,
+                                        .read_only = is_read_only(entry),
+                                        .fs_type = block ? std::string{} : entry.fs_type,
+                                        .since = utc_text(std::chrono::system_clock::now())});
     std::string message = "volume " + id + ": it is mounted at ";
     message.append(path).append(
         ", of which the ledger knows nothing; it counts as held until that is unpublished, or staged or published there again");

@@ -25,6 +25,9 @@ Result<bool> recover_record(Core& core, mount::Kernel& kernel, const std::string
     where = pool.get();
     backing = std::move(found.value());
   }
+  if (where == nullptr && !core.records->find_damaged(id)) {
+    return false;  // deleted since it was seen in a pool
+  }
   if (where == nullptr) {
     return give_up("no pool has its image; put the image back, or remove the record's damaged file");
   }

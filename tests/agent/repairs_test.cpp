@@ -259,6 +259,22 @@ TEST_CASE("a record is not made anew where a person has to decide") {
   CHECK(rig.manager->get_capacity({}, {}).value().available == (90 - images) * gib);
 }
 
+TEST_CASE("a volume that is deleted while a round looks is no finding") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  std::filesystem::remove(rig.record_file());
+  rig.crash();  // its image is there, and has no record
+  rig.node.set_hook([&](const FakePoint& point) -> Result<void> {
+    if (point.name == "inspect_pool.done") {
+      rig.node.with([](FakeState& state) { state.images.clear(); });
+    }
+    return mount::success();
+  });
+  rig.manager->repair();
+  CHECK(rig.manager->findings().empty());
+  CHECK(count(rig, "record-recovered") == 0);
+}
+
 TEST_CASE("an image that never got its name is removed, where no volume has that id") {
   FakeRig rig;
   REQUIRE(rig.create());
