@@ -127,12 +127,15 @@ Result<void> overwrite_file(const std::string& directory, const std::string& nam
 Result<std::string> set_aside(const std::string& directory, const std::string& name) {
   const std::string path = directory + "/" + name;
   for (int number = 1; number < 1000; ++number) {
-    const std::string to = path + ".damaged" + (number == 1 ? "" : "." + std::to_string(number));
+    std::string to = path + ".damaged";
+    if (number > 1) {
+      to.append(".").append(std::to_string(number));
+    }
     if (::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) {
       return to;
     }
     if (errno != EEXIST) {
-      return errno_error(errno, "renaming " + path + " to " + to);
+      return errno_error(errno, std::string{"renaming "}.append(path).append(" to ").append(to));
     }
   }
   return mount::make_error(ErrorCode::internal, "setting " + path + " aside: 999 have been before it; remove them");

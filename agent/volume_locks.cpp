@@ -49,6 +49,7 @@ std::string VolumeLocks::held_for(const std::string& key, Clock::duration at_lea
 std::vector<std::string> VolumeLocks::held() {
   const std::scoped_lock lock{mutex_};
   std::vector<std::string> list;
+  list.reserve(held_.size());
   for (const auto& [key, holder] : held_) {
     list.push_back(holder.what + " of " + key + " since " + utc_text(holder.since));
   }

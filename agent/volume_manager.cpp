@@ -35,13 +35,13 @@ Result<Environment> Environment::current() {
 }
 
 Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config, mount::KernelSource& kernels,
-                                                           std::shared_ptr<spdlog::logger> log) {
+                                                           const std::shared_ptr<spdlog::logger>& log) {
   TRY(const Environment environment, Environment::current());
-  return open(config, kernels, std::move(log), environment);
+  return open(config, kernels, log, environment);
 }
 
 Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config, mount::KernelSource& kernels,
-                                                           std::shared_ptr<spdlog::logger> log, const Environment& environment) {
+                                                           const std::shared_ptr<spdlog::logger>& log, const Environment& environment) {
   TRY(auto records, RecordStore::open(config.state_dir));
   TRY(auto ledger, Ledger::open(config.run_dir, environment.boot_id));
   TRY(auto digest, KeyedDigest::open(config.run_dir));

@@ -30,9 +30,9 @@ class VolumeManager final : public csi::VolumeOps {
  public:
   /// Reads records and ledger, and holds the ledger against the mount table (reconciler.hpp): touches no device. The directories exist.
   static Result<std::unique_ptr<VolumeManager>> open(const Config& config, mount::KernelSource& kernels,
-                                                     std::shared_ptr<spdlog::logger> log, const Environment& environment);
+                                                     const std::shared_ptr<spdlog::logger>& log, const Environment& environment);
   static Result<std::unique_ptr<VolumeManager>> open(const Config& config, mount::KernelSource& kernels,
-                                                     std::shared_ptr<spdlog::logger> log);
+                                                     const std::shared_ptr<spdlog::logger>& log);
 
   /// One round of repairs (repairs.hpp). Touches devices: to be called after the socket is open, by one thread that may block.
   void repair(const std::stop_token& stop = {}) { repairs_.round(stop); }

@@ -62,7 +62,7 @@ bool checksum_holds(json& file) {
   if (found == file.end()) {
     return true;
   }
-  const json checksum = *found;
+  const auto checksum = found->get<json>();
   file.erase(found);
   return checksum == checksum_of(file);
 }

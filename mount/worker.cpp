@@ -26,7 +26,7 @@ Error bug(std::string_view verb, std::string_view what) {
 template <class V>
 std::string handle(Kernel& kernel, archive::Reader& request) {
   using Signature = VerbSignature<V>;
-  typename Signature::Arguments arguments;
+  typename Signature::Arguments arguments;  // NOLINT(misc-const-correctness): of a verb without any
   std::apply([&](auto&... members) { request(members...); }, arguments);
   if (!request.done()) return refuse(bug(V::name, "its arguments can't be read"));
   try {
