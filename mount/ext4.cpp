@@ -5,7 +5,7 @@
 namespace ordinald::mount {
 namespace {
 
-constexpr std::uint64_t mib = 1024 * 1024;
+constexpr std::uint64_t mib = std::uint64_t{1024} * 1024;
 
 /// mke2fs(8).
 constexpr AllowedOption mkfs_list[] = {

@@ -65,7 +65,7 @@ Result<std::vector<std::string>> check_mkfs_options(std::string_view filesystem,
         allowed_item = allowed_item || fits(option, flag, item);
       }
       if (!allowed_item) {
-        return refuse("\"" + flag + " " + item + "\"");
+        return refuse(std::string{"\""}.append(flag).append(" ").append(item).append("\""));
       }
     }
     arguments.push_back(flag);
