@@ -1,0 +1,18 @@
+#pragma once
+
+#include <CLI/App.hpp>
+
+#include "agent/ctl/session.hpp"
+
+/// Every command of ordinalctl: each adds its subcommand from a file of its own, named as it is. Add a new one here and in
+/// `add_commands`, in the order of `--help`; tests/ctl then asks for it in the manual page.
+///
+/// An argument's type name says to shell completion what it is: VOLUME, ORDINAL, SET, POOL, HOLDER, FILE, DIR, DEVICE.
+namespace ordinald::ctl {
+
+void add_status(CLI::App& app, Session& session);
+
+/// All of them.
+void add_commands(CLI::App& app, Session& session);
+
+}  // namespace ordinald::ctl
