@@ -9,6 +9,7 @@
 #include <span>
 #include <utility>
 
+#include "agent/json_fields.hpp"
 #include "agent/strict_json.hpp"
 #include "mount/result.hpp"
 
@@ -21,67 +22,9 @@ using mount::make_error;
 using mount::success;
 using nlohmann::json;
 
-Error unexpected(std::string_view path, std::string_view expected, const json& found) {
-  return make_error(ErrorCode::invalid_argument, std::string{path} + ": expected " + std::string{expected} + ", found " + describe(found));
-}
-
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_letter_or_digit(char c) { return is_letter(c) || is_digit(c); }
-
-// --- kinds of values ---
-
-Result<std::string> read_string(const json& value, std::string_view path, std::string_view expected, bool (*good)(std::string_view)) {
-  if (!value.is_string() || !good(value.get_ref<const std::string&>())) {
-    return unexpected(path, expected, value);
-  }
-  return value.get<std::string>();
-}
-
-Result<bool> read_bool(const json& value, std::string_view path) {
-  if (!value.is_boolean()) {
-    return unexpected(path, "true or false", value);
-  }
-  return value.get<bool>();
-}
-
-/// Whole numbers only: 5.0 isn't one.
-Result<std::int64_t> read_integer(const json& value, std::string_view path, std::int64_t least, std::optional<std::int64_t> most) {
-  const bool fits = value.is_number_integer() && (!value.is_number_unsigned() || value.get<std::uint64_t>() <= INT64_MAX);
-  if (!fits || value.get<std::int64_t>() < least || (most && value.get<std::int64_t>() > *most)) {
-    const std::string expected = most ? "an integer from " + std::to_string(least) + " to " + std::to_string(*most)
-                                      : "an integer of at least " + std::to_string(least);
-    return unexpected(path, expected, value);
-  }
-  return value.get<std::int64_t>();
-}
-
-Result<double> read_number(const json& value, std::string_view path, double least, double most) {
-  if (!value.is_number() || value.get<double>() < least || value.get<double>() > most) {
-    return unexpected(path, "a number from " + json(least).dump() + " to " + json(most).dump(), value);
-  }
-  return value.get<double>();
-}
-
-/// Which of the words it is.
-Result<std::size_t> read_choice(const json& value, std::string_view path, std::span<const std::string_view> words) {
-  if (value.is_string()) {
-    if (const auto at = std::ranges::find(words, value.get_ref<const std::string&>()); at != words.end()) {
-      return static_cast<std::size_t>(at - words.begin());
-    }
-  }
-  std::string expected;
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    expected += i == 0 ? "" : i + 1 == words.size() ? " or " : ", ";
-    expected.append("\"").append(words[i]).append("\"");
-  }
-  return unexpected(path, expected, value);
-}
-
-Result<std::string> read_word(const json& value, std::string_view path, std::span<const std::string_view> words) {
-  TRY(const std::size_t at, read_choice(value, path, words));
-  return std::string{words[at]};
-}
 
 constexpr std::array<std::string_view, 5> log_levels{"trace", "debug", "info", "warn", "error"};
 constexpr std::array<std::string_view, 2> log_formats{"text", "json"};
@@ -142,42 +85,6 @@ Result<std::string> read_path(const json& value, std::string_view path) {
 }
 
 // --- the keys ---
-
-template <class T>
-struct Field {
-  std::string_view key;
-  Result<void> (*read)(T& into, const json& value, const std::string& path);
-};
-
-template <class T>
-Result<void> read_object(T& into, const json& object, const std::string& path, std::span<const Field<T>> fields) {
-  if (!object.is_object()) {
-    return path.empty() ? make_error(ErrorCode::invalid_argument, "expected an object at the top, found " + describe(object))
-                        : unexpected(path, "an object", object);
-  }
-  for (const auto& [key, value] : object.items()) {
-    const std::string here = key_path(path, key);
-    const auto field = std::ranges::find(fields, std::string_view{key}, &Field<T>::key);
-    if (field == fields.end()) {
-      std::string message = here + ": unknown key; expected one of ";
-      for (const Field<T>& each : fields) {
-        message.append(&each == fields.data() ? "" : ", ").append(each.key);
-      }
-      return make_error(ErrorCode::invalid_argument, std::move(message));
-    }
-    TRYV(field->read(into, value, here));
-  }
-  return success();
-}
-
-template <class To, class From>
-Result<void> store(To& to, Result<From> from) {
-  if (!from) {
-    return from.error();
-  }
-  to = static_cast<To>(std::move(from).value());
-  return success();
-}
 
 constexpr Field<PoolConfig> pool_fields[] = {
     {"name",

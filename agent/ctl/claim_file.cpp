@@ -1,0 +1,504 @@
+#include "agent/ctl/claim_file.hpp"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <filesystem>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+
+#include "agent/durable_file.hpp"
+#include "agent/json_fields.hpp"
+#include "agent/volume_parameters.hpp"
+
+namespace ordinald::ctl {
+namespace {
+
+using agent::Field;
+using agent::key_path;
+using agent::read_choice;
+using agent::read_integer;
+using agent::read_object;
+using agent::read_string;
+using agent::store;
+using agent::unexpected;
+using mount::Error;
+using mount::ErrorCode;
+using mount::make_error;
+using mount::success;
+using nlohmann::json;
+
+constexpr std::uint64_t mebi = std::uint64_t{1} << 20U;
+constexpr std::uint64_t largest_size = std::uint64_t{1} << 60U;
+constexpr std::int64_t most_replicas = 1000;
+constexpr std::int64_t largest_ordinal = 1000000;
+constexpr std::size_t longest_label = 63;
+constexpr std::string_view claims_end = ".json";
+
+constexpr std::array<std::string_view, 3> fs_types{"ext4", "xfs", "btrfs"};
+constexpr std::array<std::string_view, 2> modes{"ReadWriteOncePod", "ReadWriteOnce"};
+constexpr std::array<std::string_view, 2> managements{"OrderedReady", "Parallel"};
+constexpr std::array<std::string_view, 2> updates{"RollingUpdate", "OnDelete"};
+constexpr std::array<std::string_view, 2> retentions{"Retain", "Delete"};
+constexpr std::array<std::string_view, 3> placeholders{"{set}", "{ordinal}", "{template}"};
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
+bool is_letter(char c) { return is_lower(c) || (c >= 'A' && c <= 'Z'); }
+
+/// RFC 1123, in lower case.
+bool is_label(std::string_view text) {
+  const auto good = [](char c) { return is_lower(c) || is_digit(c); };
+  return !text.empty() && text.size() <= longest_label && good(text.front()) && good(text.back()) &&
+         std::ranges::all_of(text, [&](char c) { return good(c) || c == '-'; });
+}
+constexpr std::string_view label = "at most 63 lower-case letters and digits, with dashes between";
+
+/// So that `<set>-<ordinal>` is a label.
+bool is_set_name(std::string_view text) { return is_label(text) && text.size() <= longest_label - 8; }
+constexpr std::string_view set_name = "at most 55 lower-case letters and digits, with dashes between";
+
+bool is_template_unit(std::string_view text) {
+  constexpr std::string_view end = "@.service";
+  if (!text.ends_with(end) || text.size() <= end.size() || text.size() > 200) {
+    return false;
+  }
+  text.remove_suffix(end.size());
+  return std::ranges::all_of(text, [](char c) { return is_letter(c) || is_digit(c) || std::string_view{":-_.\\"}.contains(c); });
+}
+
+bool is_ipv4(std::string_view text) {
+  in_addr address{};
+  return inet_pton(AF_INET, std::string{text}.c_str(), &address) == 1;
+}
+
+bool is_account(std::string_view text) {
+  return !text.empty() && text.size() <= 256 &&
+         std::ranges::all_of(text, [](char c) { return is_letter(c) || is_digit(c) || std::string_view{"_-.$@"}.contains(c); });
+}
+
+bool is_mode(std::string_view text) {
+  return (text.size() == 3 || text.size() == 4) && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '7'; });
+}
+
+/// What `{…}` stand for is put in; nullopt: there is another one.
+std::optional<std::string> fill(std::string_view pattern, std::span<const std::string> values) {
+  std::string text;
+  while (!pattern.empty()) {
+    std::size_t taken = 1;
+    if (pattern.front() == '{' || pattern.front() == '}') {
+      const auto* const found = std::ranges::find_if(placeholders, [&](std::string_view each) { return pattern.starts_with(each); });
+      if (found == placeholders.end()) {
+        return std::nullopt;
+      }
+      text += values[static_cast<std::size_t>(found - placeholders.begin())];
+      taken = found->size();
+    } else {
+      text += pattern.front();
+    }
+    pattern.remove_prefix(taken);
+  }
+  return text;
+}
+
+bool is_mount_path(std::string_view text) {
+  const std::array<std::string, 3> values{"s", "0", "t"};
+  const auto path = fill(text, values);
+  if (!path || !path->starts_with('/') || path->ends_with('/') || path->size() >= 2048 || path->contains("//")) {
+    return false;
+  }
+  return std::ranges::none_of(*path, [](char c) { return static_cast<unsigned char>(c) <= 0x20 || c == 0x7f || c == '"' || c == '\\'; }) &&
+         std::ranges::none_of(std::filesystem::path{*path}, [](const auto& part) { return part == ".." || part == "."; });
+}
+
+Result<std::uint64_t> read_size(const json& value, std::string_view path) {
+  constexpr std::string_view expected = "a size of whole MiB, such as \"10GiB\" or \"512MiB\"";
+  constexpr std::array<std::string_view, 3> units{"Mi", "Gi", "Ti"};
+  if (!value.is_string()) {
+    return unexpected(path, expected, value);
+  }
+  std::string_view text = value.get_ref<const std::string&>();
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  if (text.ends_with('B')) {
+    text.remove_suffix(1);
+  }
+  const auto* const unit = std::ranges::find(units, text);
+  if (error != std::errc{} || number == 0 || unit == units.end()) {
+    return unexpected(path, expected, value);
+  }
+  const auto shift = 20 + (10 * static_cast<unsigned>(unit - units.begin()));
+  if (number > (largest_size >> shift)) {
+    return unexpected(path, "a size of at most 1 EiB", value);
+  }
+  return number << shift;
+}
+
+Result<std::vector<std::string>> read_mount_options(const json& value, const std::string& path) {
+  // What an option says may be a secret: it is never shown.
+  const auto refuse = [](const std::string& where) {
+    return make_error(ErrorCode::invalid_argument, where + ": expected mount options, each a string of its own");
+  };
+  if (!value.is_array()) {
+    return refuse(path);
+  }
+  std::vector<std::string> options;
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    if (!value[i].is_string() || value[i].get_ref<const std::string&>().empty()) {
+      return refuse(path + "[" + std::to_string(i) + "]");
+    }
+    options.push_back(value[i].get<std::string>());
+  }
+  return options;
+}
+
+Result<std::map<std::string, std::string>> read_volume_parameters(const json& value, const std::string& path) {
+  std::map<std::string, std::string> parameters;
+  if (!value.is_object()) {
+    return unexpected(path, "an object", value);
+  }
+  for (const auto& [key, each] : value.items()) {
+    const std::string here = key_path(path, key);
+    if (key == "pool" || key == "fsType" || key == "identity" || key.contains('/')) {
+      return make_error(ErrorCode::invalid_argument,
+                        here + ": it is not given here; pool and fsType are keys of the template, and the volume is bound to its ordinal");
+    }
+    TRY(parameters[key], read_string(each, here, "a string", [](std::string_view) { return true; }));
+  }
+  if (auto known = agent::read_parameters(parameters); !known) {
+    return known.error().with_context(path);
+  }
+  return parameters;
+}
+
+constexpr Field<ClaimTemplate> template_fields[] = {
+    {"name", [](ClaimTemplate& of, const json& value,
+                const std::string& path) { return store(of.name, read_string(value, path, label, is_label)); }},
+    {"size", [](ClaimTemplate& of, const json& value, const std::string& path) { return store(of.size, read_size(value, path)); }},
+    {"fsType", [](ClaimTemplate& of, const json& value,
+                  const std::string& path) { return store(of.fs_type, agent::read_word(value, path, fs_types)); }},
+    {"mountOptions", [](ClaimTemplate& of, const json& value,
+                        const std::string& path) { return store(of.mount_options, read_mount_options(value, path)); }},
+    {"pool", [](ClaimTemplate& of, const json& value,
+                const std::string& path) { return store(of.pool, read_string(value, path, label, is_label)); }},
+    {"accessMode",
+     [](ClaimTemplate& of, const json& value, const std::string& path) { return store(of.mode, read_choice(value, path, modes)); }},
+    {"parameters", [](ClaimTemplate& of, const json& value,
+                      const std::string& path) { return store(of.parameters, read_volume_parameters(value, path)); }},
+};
+
+Result<void> require_keys(const json& object, const std::string& path, std::span<const std::string_view> keys) {
+  for (const std::string_view key : keys) {
+    if (!object.contains(key)) {
+      return make_error(ErrorCode::invalid_argument, key_path(path, key) + ": expected it to be given, found nothing");
+    }
+  }
+  return success();
+}
+
+Result<std::vector<ClaimTemplate>> read_templates(const json& value, const std::string& path) {
+  if (!value.is_array() || value.empty()) {
+    return unexpected(path, "an array of at least one template", value);
+  }
+  constexpr std::array<std::string_view, 2> needed{"name", "size"};
+  std::vector<ClaimTemplate> templates;
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    const std::string here = path + "[" + std::to_string(i) + "]";
+    ClaimTemplate of;
+    TRYV(read_object<ClaimTemplate>(of, value[i], here, template_fields));
+    TRYV(require_keys(value[i], here, needed));
+    if (std::ranges::find(templates, of.name, &ClaimTemplate::name) != templates.end()) {
+      return unexpected(here + ".name", "a name that no other template has", value[i].at("name"));
+    }
+    templates.push_back(std::move(of));
+  }
+  return templates;
+}
+
+constexpr Field<ClaimSet> retention_fields[] = {
+    {"whenDeleted", [](ClaimSet& set, const json& value,
+                       const std::string& path) { return store(set.when_deleted, read_choice(value, path, retentions)); }},
+    {"whenScaled", [](ClaimSet& set, const json& value,
+                      const std::string& path) { return store(set.when_scaled, read_choice(value, path, retentions)); }},
+};
+
+constexpr Field<ClaimSet> set_fields[] = {
+    {"set", [](ClaimSet& set, const json& value,
+               const std::string& path) { return store(set.name, read_string(value, path, set_name, is_set_name)); }},
+    {"serviceName", [](ClaimSet& set, const json& value,
+                       const std::string& path) { return store(set.service_name, read_string(value, path, label, is_label)); }},
+    {"replicas", [](ClaimSet& set, const json& value,
+                    const std::string& path) { return store(set.replicas, read_integer(value, path, 0, most_replicas)); }},
+    {"startOrdinal", [](ClaimSet& set, const json& value,
+                        const std::string& path) { return store(set.start_ordinal, read_integer(value, path, 0, largest_ordinal)); }},
+    {"minReadySeconds",
+     [](ClaimSet& set, const json& value, const std::string& path) { return store(set.min_ready, read_integer(value, path, 0, 86400)); }},
+    {"podManagementPolicy", [](ClaimSet& set, const json& value,
+                               const std::string& path) { return store(set.management, read_choice(value, path, managements)); }},
+    {"updateStrategy",
+     [](ClaimSet& set, const json& value, const std::string& path) { return store(set.update, read_choice(value, path, updates)); }},
+    {"unit",
+     [](ClaimSet& set, const json& value, const std::string& path) {
+       return store(set.unit, read_string(value, path, "a template unit, such as \"postgres@.service\"", is_template_unit));
+     }},
+    {"addressBase",
+     [](ClaimSet& set, const json& value, const std::string& path) {
+       return store(set.address_base, read_string(value, path, "an IPv4 address, such as \"127.0.10.1\"", is_ipv4));
+     }},
+    {"volumeClaimTemplates",
+     [](ClaimSet& set, const json& value, const std::string& path) { return store(set.templates, read_templates(value, path)); }},
+    {"retentionPolicy",
+     [](ClaimSet& set, const json& value, const std::string& path) { return read_object<ClaimSet>(set, value, path, retention_fields); }},
+    {"mountPath",
+     [](ClaimSet& set, const json& value, const std::string& path) {
+       return store(
+           set.mount_path,
+           read_string(value, path, "an absolute path without \"..\", blanks and quotes, with {set}, {ordinal} and {template} in it",
+                       is_mount_path));
+     }},
+    {"owner", [](ClaimSet& set, const json& value,
+                 const std::string& path) { return store(set.owner, read_string(value, path, "a user's name or number", is_account)); }},
+    {"group", [](ClaimSet& set, const json& value,
+                 const std::string& path) { return store(set.group, read_string(value, path, "a group's name or number", is_account)); }},
+    {"mode", [](ClaimSet& set, const json& value,
+                const std::string& path) { return store(set.mode, read_string(value, path, "an octal mode, such as \"0700\"", is_mode)); }},
+};
+
+/// IPv4 as a number, of a text that is_ipv4 has seen.
+std::uint32_t address_number(const std::string& text) {
+  in_addr address{};
+  inet_pton(AF_INET, text.c_str(), &address);
+  return ntohl(address.s_addr);
+}
+
+/// What must hold of a set as a whole.
+Result<void> check_set(const ClaimSet& set) {
+  const std::int64_t last = set.start_ordinal + std::max<std::int64_t>(set.replicas, 1) - 1;
+  if (!set.address_base.empty() &&
+      static_cast<std::uint64_t>(last) > std::numeric_limits<std::uint32_t>::max() - address_number(set.address_base)) {
+    return make_error(ErrorCode::invalid_argument,
+                      "addressBase: there are no addresses from " + set.address_base + " on for ordinal " + std::to_string(last));
+  }
+  const bool several = set.templates.size() > 1;
+  if (!set.mount_path.contains("{ordinal}") || (several && !set.mount_path.contains("{template}"))) {
+    return make_error(ErrorCode::invalid_argument, std::string{"mountPath: expected {ordinal}"} + (several ? " and {template}" : "") +
+                                                       " in it, found \"" + set.mount_path + "\", where two volumes would meet");
+  }
+  for (const ClaimTemplate& of : set.templates) {
+    if (claim_name(of, set, last).size() > 128) {
+      return make_error(ErrorCode::invalid_argument,
+                        "volumeClaimTemplates: the claim's name " + claim_name(of, set, last) + " is longer than 128 characters");
+    }
+  }
+  return success();
+}
+
+/// The next byte of JSON from `at` on that is no blank and no comment.
+std::size_t skip_blanks(std::string_view text, std::size_t at) {
+  while (at < text.size()) {
+    if (text[at] == '/') {
+      const bool line = text.substr(at).starts_with("//");
+      const auto end = text.find(line ? "\n" : "*/", at + 2);
+      at = end == std::string_view::npos ? text.size() : end + (line ? 1 : 2);
+    } else if (std::string_view{" \t\r\n"}.contains(text[at])) {
+      ++at;
+    } else {
+      break;
+    }
+  }
+  return at;
+}
+
+/// Behind the string that begins at `at`.
+std::size_t skip_string(std::string_view text, std::size_t at) {
+  for (++at; at < text.size() && text[at] != '"'; ++at) {
+    at += text[at] == '\\' ? 1 : 0;
+  }
+  return std::min(at + 1, text.size());
+}
+
+/// Where the value of the top object's key begins.
+std::optional<std::size_t> find_value(std::string_view text, std::string_view key) {
+  int depth = 0;
+  for (std::size_t at = skip_blanks(text, 0); at < text.size(); at = skip_blanks(text, at)) {
+    if (text[at] != '"') {
+      depth += text[at] == '{' || text[at] == '[' ? 1 : text[at] == '}' || text[at] == ']' ? -1 : 0;
+      ++at;
+      continue;
+    }
+    const std::size_t end = skip_string(text, at);
+    const std::size_t colon = skip_blanks(text, end);
+    if (depth == 1 && text.substr(at + 1, end - at - 2) == key && colon < text.size() && text[colon] == ':') {
+      return skip_blanks(text, colon + 1);
+    }
+    at = end;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Result<ClaimSet> parse_claim_set(std::string_view text, const std::string& origin) {
+  const auto parse = [&]() -> Result<ClaimSet> {
+    TRY(const json document, agent::parse_strict_json(text, agent::JsonLimits{.comments = true}));
+    ClaimSet set;
+    TRYV(read_object<ClaimSet>(set, document, "", set_fields));
+    constexpr std::array<std::string_view, 2> needed{"set", "volumeClaimTemplates"};
+    TRYV(require_keys(document, "", needed));
+    if (set.service_name.empty()) {
+      set.service_name = set.name;
+    }
+    TRYV(check_set(set));
+    return set;
+  };
+  auto set = parse();
+  return set ? std::move(set) : Result<ClaimSet>{set.error().with_context(origin)};
+}
+
+Result<ClaimSet> load_claim_set(const std::string& path) {
+  TRY(const std::string text, agent::read_file(path));
+  return parse_claim_set(text, path);
+}
+
+Result<std::vector<ClaimSet>> load_claim_sets(const std::string& directory) {
+  std::error_code error;
+  std::vector<std::string> names;
+  for (std::filesystem::directory_iterator entry{directory, error}; !error && entry != std::filesystem::directory_iterator{};
+       entry.increment(error)) {
+    if (std::string name = entry->path().filename().string(); name.ends_with(claims_end) && !name.starts_with('.')) {
+      names.push_back(std::move(name));
+    }
+  }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    return mount::errno_error(error.value(), "reading " + directory);
+  }
+  std::ranges::sort(names);
+  std::vector<ClaimSet> sets;
+  std::map<std::string, std::string> claims;  // without the ordinal, and whose they are
+  for (const std::string& name : names) {
+    TRY(ClaimSet set, find_claim_set(directory, name.substr(0, name.size() - claims_end.size())));
+    for (const ClaimTemplate& of : set.templates) {
+      const auto [other, added] = claims.emplace(of.name + "-" + set.name, set.name);
+      if (!added) {
+        return make_error(ErrorCode::invalid_argument, directory + ": the sets " + other->second + " and " + set.name +
+                                                           " would both have claims of the name " + other->first +
+                                                           "-<ordinal>; give a template or a set another name");
+      }
+    }
+    sets.push_back(std::move(set));
+  }
+  return sets;
+}
+
+Result<ClaimSet> find_claim_set(const std::string& directory, const std::string& name) {
+  const std::string path = directory + "/" + name + std::string{claims_end};
+  auto set = is_set_name(name) ? load_claim_set(path) : Result<ClaimSet>{make_error(ErrorCode::not_found, "")};
+  if (set && set.value().name != name) {
+    return make_error(ErrorCode::invalid_argument,
+                      path + ": set: expected \"" + name + "\", as the file is named, found \"" + set.value().name + "\"");
+  }
+  if (set || set.error().code != ErrorCode::not_found) {
+    return set;
+  }
+  std::string known;
+  std::error_code error;
+  std::set<std::string> names;
+  for (std::filesystem::directory_iterator entry{directory, error}; !error && entry != std::filesystem::directory_iterator{};
+       entry.increment(error)) {
+    if (entry->path().extension() == claims_end) {
+      names.insert(entry->path().stem().string());
+    }
+  }
+  for (const std::string& each : names) {
+    known += (known.empty() ? "" : ", ") + each;
+  }
+  return make_error(ErrorCode::not_found, "there is no set " + name + ": no file " + path + (known.empty() ? "" : "; there are " + known));
+}
+
+Result<std::string> with_replicas(const std::string& text, std::int64_t replicas) {
+  TRY(const ClaimSet before, parse_claim_set(text, "the claim file"));
+  const std::string number = std::to_string(replicas);
+  std::string changed = text;
+  if (const auto at = find_value(text, "replicas")) {
+    const std::size_t end = text.find_first_not_of("0123456789+-", *at);
+    changed.replace(*at, std::min(end, text.size()) - *at, number);
+  } else {
+    changed.insert(skip_blanks(text, 0) + 1, "\n  \"replicas\": " + number + ",");
+  }
+  TRY(const ClaimSet after, parse_claim_set(changed, "the claim file with replicas " + number));
+  if (after.replicas != replicas || after.name != before.name) {
+    return make_error(ErrorCode::internal, "the claim file's replicas could not be changed to " + number + "; change it by hand");
+  }
+  return changed;
+}
+
+Result<Member> split_ordinal_name(std::string_view name) {
+  const auto dash = name.rfind('-');
+  const std::string_view digits = dash == std::string_view::npos ? std::string_view{} : name.substr(dash + 1);
+  Member member;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), member.ordinal);
+  const bool number =
+      !digits.empty() && std::ranges::all_of(digits, is_digit) && error == std::errc{} && (digits == "0" || digits.front() != '0');
+  if (!number || member.ordinal > largest_ordinal + most_replicas || !is_set_name(name.substr(0, dash))) {
+    return make_error(ErrorCode::invalid_argument, "\"" + std::string{name} + "\" is no ordinal: expected <set>-<number>, such as db-0");
+  }
+  member.set = name.substr(0, dash);
+  return member;
+}
+
+std::vector<std::int64_t> ordinals(const ClaimSet& set) {
+  std::vector<std::int64_t> all;
+  for (std::int64_t i = 0; i < set.replicas; ++i) {
+    all.push_back(set.start_ordinal + i);
+  }
+  return all;
+}
+
+bool has_ordinal(const ClaimSet& set, std::int64_t ordinal) {
+  return ordinal >= set.start_ordinal && ordinal - set.start_ordinal < set.replicas;
+}
+
+std::string ordinal_name(const ClaimSet& set, std::int64_t ordinal) { return set.name + "-" + std::to_string(ordinal); }
+
+std::string claim_name(const ClaimTemplate& of, const ClaimSet& set, std::int64_t ordinal) {
+  return of.name + "-" + ordinal_name(set, ordinal);
+}
+
+std::string mount_path(const ClaimSet& set, const ClaimTemplate& of, std::int64_t ordinal) {
+  const std::array<std::string, 3> values{set.name, std::to_string(ordinal), of.name};
+  return fill(set.mount_path, values).value_or(std::string{});
+}
+
+std::string unit_of(const ClaimSet& set, std::int64_t ordinal) {
+  std::string unit = set.unit;
+  return unit.empty() ? unit : unit.insert(unit.find('@') + 1, std::to_string(ordinal));
+}
+
+std::string address_of(const ClaimSet& set, std::int64_t ordinal) {
+  if (set.address_base.empty()) {
+    return {};
+  }
+  const in_addr address{.s_addr = htonl(address_number(set.address_base) + static_cast<std::uint32_t>(ordinal))};
+  char text[INET_ADDRSTRLEN] = {};
+  inet_ntop(AF_INET, &address, text, sizeof text);
+  return text;
+}
+
+std::string stable_name(const ClaimSet& set, std::int64_t ordinal) { return ordinal_name(set, ordinal) + "." + set.service_name; }
+
+std::string size_text(std::uint64_t bytes) {
+  constexpr std::array<std::string_view, 5> units{"B", "KiB", "MiB", "GiB", "TiB"};
+  std::size_t unit = 0;
+  while (unit + 1 < units.size() && bytes >= 1024 && bytes % 1024 == 0) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return std::to_string(bytes) + std::string{units[unit]};
+}
+
+}  // namespace ordinald::ctl
