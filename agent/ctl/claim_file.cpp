@@ -115,7 +115,7 @@ bool is_mount_path(std::string_view text) {
          std::ranges::none_of(std::filesystem::path{*path}, [](const auto& part) { return part == ".." || part == "."; });
 }
 
-Result<std::uint64_t> read_size(const json& value, std::string_view path) {
+mount::Result<std::uint64_t> read_size(const json& value, std::string_view path) {
   constexpr std::string_view expected = "a size of whole MiB, such as \"10GiB\" or \"512MiB\"";
   constexpr std::array<std::string_view, 3> units{"Mi", "Gi", "Ti"};
   if (!value.is_string()) {
@@ -139,7 +139,7 @@ Result<std::uint64_t> read_size(const json& value, std::string_view path) {
   return number << shift;
 }
 
-Result<std::vector<std::string>> read_mount_options(const json& value, const std::string& path) {
+mount::Result<std::vector<std::string>> read_mount_options(const json& value, const std::string& path) {
   // What an option says may be a secret: it is never shown.
   const auto refuse = [](const std::string& where) {
     return make_error(ErrorCode::invalid_argument, where + ": expected mount options, each a string of its own");
@@ -157,7 +157,7 @@ Result<std::vector<std::string>> read_mount_options(const json& value, const std
   return options;
 }
 
-Result<std::map<std::string, std::string>> read_volume_parameters(const json& value, const std::string& path) {
+mount::Result<std::map<std::string, std::string>> read_volume_parameters(const json& value, const std::string& path) {
   std::map<std::string, std::string> parameters;
   if (!value.is_object()) {
     return unexpected(path, "an object", value);
@@ -192,7 +192,7 @@ constexpr Field<ClaimTemplate> template_fields[] = {
                       const std::string& path) { return store(of.parameters, read_volume_parameters(value, path)); }},
 };
 
-Result<void> require_keys(const json& object, const std::string& path, std::span<const std::string_view> keys) {
+mount::Result<void> require_keys(const json& object, const std::string& path, std::span<const std::string_view> keys) {
   for (const std::string_view key : keys) {
     if (!object.contains(key)) {
       return make_error(ErrorCode::invalid_argument, key_path(path, key) + ": expected it to be given, found nothing");
@@ -201,7 +201,7 @@ Result<void> require_keys(const json& object, const std::string& path, std::span
   return success();
 }
 
-Result<std::vector<ClaimTemplate>> read_templates(const json& value, const std::string& path) {
+mount::Result<std::vector<ClaimTemplate>> read_templates(const json& value, const std::string& path) {
   if (!value.is_array() || value.empty()) {
     return unexpected(path, "an array of at least one template", value);
   }
@@ -277,7 +277,7 @@ std::uint32_t address_number(const std::string& text) {
 }
 
 /// What must hold of a set as a whole.
-Result<void> check_set(const ClaimSet& set) {
+mount::Result<void> check_set(const ClaimSet& set) {
   const std::int64_t last = set.start_ordinal + std::max<std::int64_t>(set.replicas, 1) - 1;
   if (!set.address_base.empty() &&
       static_cast<std::uint64_t>(last) > std::numeric_limits<std::uint32_t>::max() - address_number(set.address_base)) {
@@ -343,8 +343,8 @@ std::optional<std::size_t> find_value(std::string_view text, std::string_view ke
 
 }  // namespace
 
-Result<ClaimSet> parse_claim_set(std::string_view text, const std::string& origin) {
-  const auto parse = [&]() -> Result<ClaimSet> {
+mount::Result<ClaimSet> parse_claim_set(std::string_view text, const std::string& origin) {
+  const auto parse = [&]() -> mount::Result<ClaimSet> {
     TRY(const json document, agent::parse_strict_json(text, agent::JsonLimits{.comments = true}));
     ClaimSet set;
     TRYV(read_object<ClaimSet>(set, document, "", set_fields));
@@ -357,15 +357,15 @@ Result<ClaimSet> parse_claim_set(std::string_view text, const std::string& origi
     return set;
   };
   auto set = parse();
-  return set ? std::move(set) : Result<ClaimSet>{set.error().with_context(origin)};
+  return set ? std::move(set) : mount::Result<ClaimSet>{set.error().with_context(origin)};
 }
 
-Result<ClaimSet> load_claim_set(const std::string& path) {
+mount::Result<ClaimSet> load_claim_set(const std::string& path) {
   TRY(const std::string text, agent::read_file(path));
   return parse_claim_set(text, path);
 }
 
-Result<std::vector<ClaimSet>> load_claim_sets(const std::string& directory) {
+mount::Result<std::vector<ClaimSet>> load_claim_sets(const std::string& directory) {
   std::error_code error;
   std::vector<std::string> names;
   for (std::filesystem::directory_iterator entry{directory, error}; !error && entry != std::filesystem::directory_iterator{};
@@ -395,9 +395,9 @@ Result<std::vector<ClaimSet>> load_claim_sets(const std::string& directory) {
   return sets;
 }
 
-Result<ClaimSet> find_claim_set(const std::string& directory, const std::string& name) {
+mount::Result<ClaimSet> find_claim_set(const std::string& directory, const std::string& name) {
   const std::string path = directory + "/" + name + std::string{claims_end};
-  auto set = is_set_name(name) ? load_claim_set(path) : Result<ClaimSet>{make_error(ErrorCode::not_found, "")};
+  auto set = is_set_name(name) ? load_claim_set(path) : mount::Result<ClaimSet>{make_error(ErrorCode::not_found, "")};
   if (set && set.value().name != name) {
     return make_error(ErrorCode::invalid_argument,
                       path + ": set: expected \"" + name + "\", as the file is named, found \"" + set.value().name + "\"");
@@ -420,7 +420,7 @@ Result<ClaimSet> find_claim_set(const std::string& directory, const std::string&
   return make_error(ErrorCode::not_found, "there is no set " + name + ": no file " + path + (known.empty() ? "" : "; there are " + known));
 }
 
-Result<std::string> with_replicas(const std::string& text, std::int64_t replicas) {
+mount::Result<std::string> with_replicas(const std::string& text, std::int64_t replicas) {
   TRY(const ClaimSet before, parse_claim_set(text, "the claim file"));
   const std::string number = std::to_string(replicas);
   std::string changed = text;
@@ -437,7 +437,7 @@ Result<std::string> with_replicas(const std::string& text, std::int64_t replicas
   return changed;
 }
 
-Result<Member> split_ordinal_name(std::string_view name) {
+mount::Result<Member> split_ordinal_name(std::string_view name) {
   const auto dash = name.rfind('-');
   const std::string_view digits = dash == std::string_view::npos ? std::string_view{} : name.substr(dash + 1);
   Member member;
@@ -490,15 +490,5 @@ std::string address_of(const ClaimSet& set, std::int64_t ordinal) {
 }
 
 std::string stable_name(const ClaimSet& set, std::int64_t ordinal) { return ordinal_name(set, ordinal) + "." + set.service_name; }
-
-std::string size_text(std::uint64_t bytes) {
-  constexpr std::array<std::string_view, 5> units{"B", "KiB", "MiB", "GiB", "TiB"};
-  std::size_t unit = 0;
-  while (unit + 1 < units.size() && bytes >= 1024 && bytes % 1024 == 0) {
-    bytes /= 1024;
-    ++unit;
-  }
-  return std::to_string(bytes) + std::string{units[unit]};
-}
 
 }  // namespace ordinald::ctl

@@ -14,8 +14,6 @@
 /// Pure but for the loading; any thread. Errors: invalid_argument names file and key; not_found: no such file. Sizes in bytes.
 namespace ordinald::ctl {
 
-using mount::Result;
-
 enum class Management : std::uint8_t { ordered_ready, parallel };
 enum class Update : std::uint8_t { rolling, on_delete };
 enum class Retention : std::uint8_t { retain, remove };  ///< `remove` is written `Delete`
@@ -52,16 +50,16 @@ struct ClaimSet {
 };
 
 /// `origin` names the file in errors.
-Result<ClaimSet> parse_claim_set(std::string_view text, const std::string& origin);
-Result<ClaimSet> load_claim_set(const std::string& path);
+mount::Result<ClaimSet> parse_claim_set(std::string_view text, const std::string& origin);
+mount::Result<ClaimSet> load_claim_set(const std::string& path);
 /// All `*.json` of the directory, by name, each named as its set; refuses two sets whose claims would have one name (`data` of `db-0` and
 /// `data-db` of `0`). No such directory: none.
-Result<std::vector<ClaimSet>> load_claim_sets(const std::string& directory);
+mount::Result<std::vector<ClaimSet>> load_claim_sets(const std::string& directory);
 /// The set of that name; not_found names those that there are.
-Result<ClaimSet> find_claim_set(const std::string& directory, const std::string& name);
+mount::Result<ClaimSet> find_claim_set(const std::string& directory, const std::string& name);
 
 /// The file's text with another number of replicas and nothing else changed, comments included.
-Result<std::string> with_replicas(const std::string& text, std::int64_t replicas);
+mount::Result<std::string> with_replicas(const std::string& text, std::int64_t replicas);
 
 /// An ordinal of a set: `db-0`.
 struct Member {
@@ -70,7 +68,7 @@ struct Member {
   bool operator==(const Member&) const = default;
 };
 /// Cut at the last dash, so that `db-0-1` is ordinal 1 of set `db-0` and nothing else.
-Result<Member> split_ordinal_name(std::string_view name);
+mount::Result<Member> split_ordinal_name(std::string_view name);
 
 /// From start_ordinal on, ascending.
 std::vector<std::int64_t> ordinals(const ClaimSet& set);
@@ -81,8 +79,5 @@ std::string mount_path(const ClaimSet& set, const ClaimTemplate& of, std::int64_
 std::string unit_of(const ClaimSet& set, std::int64_t ordinal);                              ///< `postgres@0.service`, or empty
 std::string address_of(const ClaimSet& set, std::int64_t ordinal);                           ///< address_base + ordinal, or empty
 std::string stable_name(const ClaimSet& set, std::int64_t ordinal);                          ///< `db-0.<service>`
-
-/// `1GiB`, `1536MiB`.
-std::string size_text(std::uint64_t bytes);
 
 }  // namespace ordinald::ctl
