@@ -97,7 +97,8 @@ class Kernel {
   virtual Result<std::vector<Pin>> pins(const Device& device) = 0;
 
   /// Processes of the control groups that have the device or its filesystem mounted (in a mount namespace of their own) or open. Finds
-  /// the groups by name, and reads of /proc only what is theirs. Waits for no device.
+  /// the groups by name, and reads of /proc only what is theirs. Waits for no device. Asked for no name it answers what the agent can see
+  /// at all: `visible`, and `unseen` when the host's processes are not its own too.
   virtual Result<CgroupUsers> cgroup_users(const CgroupQuery& query) = 0;
 
   // --- programs ---

@@ -227,7 +227,7 @@ struct CgroupUsers {
   bool visible = false;      ///< false: the host's control groups are not mounted here, and nothing is known
   bool found = false;        ///< a control group of such a name exists
   std::uint64_t unseen = 0;  ///< processes in it that can't be looked into: of another pid namespace, or without the permission
-  std::vector<Pin> users{};  ///< `mount_point`: where it is mounted, or the file that is open
+  std::vector<Pin> users{};  ///< `mount_point`: where it is mounted, or the file that is open; `mount_namespace`: the process's
   void fields(auto& f) { f(visible, found, unseen, users); }
 };
 

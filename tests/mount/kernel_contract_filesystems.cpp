@@ -243,6 +243,7 @@ void cgroup_users_are_those_that_have_the_volume(ContractNode& node) {
   const auto ask = [&] { return value(kernel.cgroup_users(query)); };
   CHECK(ask().visible);
   CHECK_FALSE(ask().found);
+  CHECK(value(kernel.cgroup_users({})).visible);
 
   for (const std::string& name : {"pod" + uid, "kubepods-burstable-pod" + with_underscores + ".slice"}) {
     INFO(name);
@@ -254,6 +255,7 @@ void cgroup_users_are_those_that_have_the_volume(ContractNode& node) {
     CHECK(found.users[0].pid > 0);
     CHECK_FALSE(found.users[0].command.empty());
     CHECK(found.users[0].mount_point == at.path);
+    CHECK(found.users[0].mount_namespace != 0);
     process.reset();
     CHECK_FALSE(ask().found);
   }

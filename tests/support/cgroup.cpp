@@ -1,18 +1,23 @@
 #include "tests/support/cgroup.hpp"
 
 #include <linux/magic.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <stdexcept>
+#include <vector>
 
 namespace ordinald::testing {
 namespace {
 
 /// Where the hierarchy is mounted; empty: none that the agent looks through.
-std::string hierarchy() {
+std::string found_hierarchy() {
   for (const char* path : {"/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"}) {
     struct statfs status{};
     if (::statfs(path, &status) == 0 && (status.f_type == CGROUP2_SUPER_MAGIC || status.f_type == CGROUP_SUPER_MAGIC)) {
@@ -20,6 +25,11 @@ std::string hierarchy() {
     }
   }
   return {};
+}
+
+std::vector<pid_t> processes(const std::string& group) {
+  std::ifstream file{group + "/cgroup.procs"};
+  return {std::istream_iterator<pid_t>{file}, std::istream_iterator<pid_t>{}};
 }
 
 void move(const std::string& group, pid_t pid) {
@@ -32,27 +42,41 @@ void move(const std::string& group, pid_t pid) {
 
 }  // namespace
 
-bool TestCgroup::possible() { return !hierarchy().empty() && ::access(hierarchy().c_str(), W_OK) == 0; }
+bool TestCgroup::possible() { return !found_hierarchy().empty() && ::access(found_hierarchy().c_str(), W_OK) == 0; }
 
-TestCgroup::TestCgroup(const std::string& name) {
+TestCgroup::TestCgroup(const std::string& name, const std::string& hierarchy) : root_(hierarchy.empty() ? found_hierarchy() : hierarchy) {
   static int made = 0;
-  parent_ = hierarchy() + "/ordinald-test-" + std::to_string(::getpid()) + "-" + std::to_string(made++);
+  parent_ = root_ + "/ordinald-test-" + std::to_string(::getpid()) + "-" + std::to_string(made++);
   path_ = parent_ + "/" + name;
   std::filesystem::create_directories(path_);
 }
 
 TestCgroup::~TestCgroup() {
-  std::ifstream left{path_ + "/cgroup.procs"};
-  for (pid_t pid = 0; left >> pid;) {
+  for (const pid_t pid : processes(path_)) {
     try {
-      move(hierarchy(), pid);
+      move(root_, pid);
     } catch (const std::exception&) {  // it has ended
     }
   }
-  ::rmdir(path_.c_str());
-  ::rmdir(parent_.c_str());
+  for (std::string path = path_; path.size() >= parent_.size(); path.resize(path.rfind('/'))) {
+    ::rmdir(path.c_str());
+  }
 }
 
 void TestCgroup::add(pid_t pid) { move(path_, pid); }
+
+void TestCgroup::kill_all() {
+  // Again for what was forked meanwhile. A process that was killed stays in its group until it has ended, which takes it no time.
+  for (auto pids = processes(path_); !pids.empty(); pids = processes(path_)) {
+    for (const pid_t pid : pids) {
+      const int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
+      ::kill(pid, SIGKILL);
+      if (pollfd ended{.fd = fd, .events = POLLIN, .revents = 0}; fd >= 0) {
+        ::poll(&ended, 1, -1);
+        ::close(fd);
+      }
+    }
+  }
+}
 
 }  // namespace ordinald::testing

@@ -12,16 +12,20 @@ class TestCgroup {
   /// Whether groups can be made here.
   static bool possible();
 
-  /// `<hierarchy>/ordinald-test-<pid>-<n>/<name>`.
-  explicit TestCgroup(const std::string& name);
+  /// `<hierarchy>/ordinald-test-<pid>-<n>/<name>`; the hierarchy is the one the agent looks through where none is named.
+  explicit TestCgroup(const std::string& name, const std::string& hierarchy = {});
   TestCgroup(const TestCgroup&) = delete;
   TestCgroup& operator=(const TestCgroup&) = delete;
   /// Removes it; processes that are still in it go back to the root first.
   ~TestCgroup();
 
   void add(pid_t pid);
+  /// Kills its processes, and waits until there are none.
+  void kill_all();
+  const std::string& path() const { return path_; }
 
  private:
+  std::string root_;
   std::string parent_;
   std::string path_;
 };

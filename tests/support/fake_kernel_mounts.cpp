@@ -366,7 +366,14 @@ Result<std::vector<Pin>> FakeKernel::pins(const Device& device) {
 
 Result<mount::CgroupUsers> FakeKernel::cgroup_users(const mount::CgroupQuery& query) {
   return act("cgroup_users", [&](FakeState& state) -> Result<mount::CgroupUsers> {
-    mount::CgroupUsers result{.visible = true};
+    mount::CgroupUsers result{.visible = state.sees_groups};
+    if (!state.sees_groups) {
+      return result;
+    }
+    if (query.names.empty()) {
+      result.unseen = state.sees_processes ? 0 : 1;
+      return result;
+    }
     for (const FakeProcess& process : state.processes) {
       const bool asked = std::ranges::any_of(query.names, [&](const std::string& name) {
         return name.starts_with('*') ? process.cgroup.ends_with(name.substr(1)) : process.cgroup == name;
@@ -375,7 +382,7 @@ Result<mount::CgroupUsers> FakeKernel::cgroup_users(const mount::CgroupQuery& qu
         continue;
       }
       result.found = true;
-      if (process.pid == 0) {
+      if (process.pid == 0 || !state.sees_processes) {
         ++result.unseen;
         continue;
       }
@@ -383,7 +390,10 @@ Result<mount::CgroupUsers> FakeKernel::cgroup_users(const mount::CgroupQuery& qu
         const bool node = mount.rdev != 0 && mount.rdev == query.device.number;
         const bool filesystem = mount.filesystem && mount.filesystem->image && mount.filesystem->number == query.device.number;
         if (process.mount_namespace != 0 && mount.mount_namespace == process.mount_namespace && (node || filesystem)) {
-          result.users.push_back({.pid = process.pid, .command = process.command, .mount_point = mount.mount_point, .mount_namespace = 0});
+          result.users.push_back({.pid = process.pid,
+                                  .command = process.command,
+                                  .mount_point = mount.mount_point,
+                                  .mount_namespace = process.mount_namespace});
           break;
         }
       }

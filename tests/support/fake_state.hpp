@@ -152,6 +152,8 @@ struct FakeState {
   std::map<std::string, mount::ToolOutcome> tool_results;            ///< by program's base name: answered instead of doing its work
   std::map<std::string, std::string> hung;                           ///< volume id → what to say
   bool can_grow_mounted_ext4 = true;                                 ///< CAP_SYS_RESOURCE
+  bool sees_groups = true;                                           ///< the host's control groups are mounted
+  bool sees_processes = true;                                        ///< its pid namespace is the host's
   std::uint64_t next_inode = 12;
   std::uint64_t next_diskseq = 1;
   std::uint64_t next_mount_id = 30;
