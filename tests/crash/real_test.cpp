@@ -20,7 +20,8 @@ enum class Level : std::uint8_t { none, created, staged, published };
 
 std::set<std::string> names_in(const fs::path& directory) {
   std::set<std::string> names;
-  for (const fs::directory_entry& entry : fs::directory_iterator{directory}) {
+  std::error_code none;  // one that was never needed is not there
+  for (const fs::directory_entry& entry : fs::directory_iterator{directory, none}) {
     names.insert(entry.path().filename());
   }
   return names;
@@ -142,6 +143,9 @@ class RealWorld {
     const std::set<std::string> nothing;
     CHECK(names_in(rig_.pool()) == (made ? image : nothing));
     CHECK(names_in(rig_.root() / "state/volumes") == (made ? file : nothing));
+    if (level != Level::created) {  // a growth that died waits for the next stage, or for the deletion
+      CHECK(names_in(rig_.root() / "state/undo") == nothing);
+    }
     CHECK(names_in(rig_.root() / "run/ledger") == (level >= Level::staged ? file : nothing));
     CHECK(loops_beneath(rig_.pool()).size() == (level >= Level::staged ? 1 : 0));
     CHECK(mounts_beneath(rig_.root()).size() == (level == Level::published ? 2 : level == Level::staged ? 1 : 0));

@@ -31,6 +31,7 @@ fs::path only_file_with(const fs::path& directory, const std::string& id) {
   std::vector<fs::path> found;
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(directory))
     if (entry.is_regular_file() && entry.path().filename().string().find(id) != std::string::npos) found.push_back(entry.path());
+  INFO("files of " << directory << " with " << id << " in their names: " << Catch::StringMaker<std::vector<fs::path>>::convert(found));
   REQUIRE(found.size() == 1);
   return found.front();
 }
@@ -183,7 +184,7 @@ std::string Rig::controller_health(const std::string& id) {
 }
 
 fs::path Rig::image_of(const std::string& id) const { return only_file_with(pool(), id); }
-fs::path Rig::record_of(const std::string& id) const { return only_file_with(root() / "state", id); }
+fs::path Rig::record_of(const std::string& id) const { return only_file_with(root() / "state/volumes", id); }
 
 std::int64_t small_size(const std::string& fs_type) {
   if (fs_type == "xfs") return 320 * mebi;

@@ -88,7 +88,7 @@ class Rig {
 
   /// The image of a volume: the pool's only file that has the id in its name.
   fs::path image_of(const std::string& id) const;
-  /// The record of a volume: the state directory's only file that has the id in its name.
+  /// The record of a volume: the only file of `state/volumes` that has the id in its name.
   fs::path record_of(const std::string& id) const;
 
  private:
