@@ -5,8 +5,10 @@ namespace ordinald::agent {
 using mount::Device;
 using mount::Kernel;
 
-Result<Device> attach_device(const Core& core, Kernel& kernel, const mount::Pool& pool, const VolumeRecord& record,
-                             const VolumeState& state) {
+namespace {
+
+Result<Device> find_or_attach(const Core& core, Kernel& kernel, const mount::Pool& pool, const VolumeRecord& record,
+                              const VolumeState& state) {
   if (state.device) {
     // The usual repetition: it is what it was. To look for the image's loop anew would read every loop of the node, for each volume.
     auto known = kernel.inspect_device(*state.device);
@@ -34,6 +36,19 @@ Result<Device> attach_device(const Core& core, Kernel& kernel, const mount::Pool
       "it is in use as " + state.device->path + ", which stands on another file than the one that pool " + pool.name() +
           " has for it now: that was replaced. Nothing was mounted; copy out what is needed, unpublish and unstage the volume, then "
           "stage it again");
+}
+
+}  // namespace
+
+Result<Device> attach_device(const Core& core, Kernel& kernel, const mount::Pool& pool, const VolumeRecord& record,
+                             const VolumeState& state) {
+  TRY(Device device, find_or_attach(core, kernel, pool, record, state));
+  if (device.read_only && !state.in_use()) {
+    // Nobody's choice: the number's last owner left the flag on, and whoever attached the image died before it was taken away.
+    TRYV(kernel.set_device_read_only(device, false));
+    device.read_only = false;
+  }
+  return device;
 }
 
 Result<std::optional<Device>> find_device(const Core& core, Kernel& kernel, const std::string& id, const VolumeState& state) {

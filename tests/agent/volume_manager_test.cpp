@@ -326,6 +326,23 @@ TEST_CASE("pages survive changes between them, and a strange token is refused") 
   }
 }
 
+TEST_CASE("a read-only flag that a dead owner left on the loop's number is taken away") {
+  Rig rig;
+  REQUIRE(rig.create());
+  // The agent died between attaching and that.
+  rig.node.with([&](FakeState& state) {
+    state.loops[3] = {.image = state.images.front(),
+                      .diskseq = state.next_diskseq++,
+                      .size = gib,
+                      .block_size = 4096,
+                      .read_only = true,
+                      .by_agent = true,
+                      .filesystem = {}};
+  });
+  CHECK(rig.stage());
+  rig.node.with([](FakeState& state) { CHECK_FALSE(state.loops.at(3).read_only); });
+}
+
 TEST_CASE("a hung volume says so in its health, and others are served") {
   Rig rig;
   REQUIRE(rig.create("a"));
