@@ -11,6 +11,15 @@
 namespace ordinald::ctl {
 
 void add_status(CLI::App& app, Session& session);
+void add_volumes(CLI::App& app, Session& session);
+void add_show(CLI::App& app, Session& session);
+void add_explain(CLI::App& app, Session& session);
+void add_pools(CLI::App& app, Session& session);
+void add_orphans(CLI::App& app, Session& session);
+void add_adopt(CLI::App& app, Session& session);
+void add_rebind(CLI::App& app, Session& session);
+void add_release(CLI::App& app, Session& session);
+void add_doctor(CLI::App& app, Session& session);
 
 /// All of them.
 void add_commands(CLI::App& app, Session& session);

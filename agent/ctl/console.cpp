@@ -100,16 +100,26 @@ void Console::heading(std::string_view title) {
   line({Words{title, Tone::bold}});
 }
 
-void Console::field(std::string_view label, Words text, std::size_t label_width) {
+void Console::wrapped_after(const std::string& lead, const Words& text) {
   const std::string safe = harmless(text.text);
-  std::string lead = "  " + std::string{label} + ":";
-  lead.resize(std::max(lead.size() + 1, label_width + 4), ' ');
   const bool wraps = width_ > lead.size() + 20;
   const std::vector<std::string> lines = wraps ? wrapped(safe, width_ - lead.size()) : std::vector<std::string>{safe};
   for (std::size_t i = 0; i < lines.size(); ++i) {
     raw((i == 0 ? lead : std::string(lead.size(), ' ')) + painted(lines[i], text.tone) + "\n");
   }
 }
+
+void Console::field(std::string_view label, Words text, std::size_t label_width) {
+  std::string lead = "  " + std::string{label} + ":";
+  lead.resize(std::max(lead.size() + 1, label_width + 4), ' ');
+  wrapped_after(lead, text);
+}
+
+void Console::item(std::string_view text) { wrapped_after("  - ", text); }
+
+void Console::under(std::string_view text, std::size_t blanks) { wrapped_after(std::string(blanks, ' '), text); }
+
+void Console::clear() { raw("\033[H\033[2J"); }
 
 void Console::table(const Table& table) {
   const std::size_t count = table.columns.size();

@@ -52,8 +52,15 @@ class Console {
   void heading(std::string_view title);
   /// `  label:    text`, with labels padded to `label_width` and a long text wrapped beneath itself on a terminal.
   void field(std::string_view label, Words text, std::size_t label_width = 12);
+  /// `  - text`, wrapped as a field is.
+  void item(std::string_view text);
+  /// A text beneath something, so many blanks in, wrapped likewise.
+  void under(std::string_view text, std::size_t blanks);
   /// Titles, then rows, two blanks between columns. Columns that may shrink do so, widest first, until the width suffices.
   void table(const Table& table);
+  /// Of a terminal: an empty screen, written from its top.
+  void clear();
+  void flush() { std::fflush(out_); }
   /// What is printed as it is, such as JSON that we wrote.
   void raw(std::string_view text);
 
@@ -61,6 +68,7 @@ class Console {
   [[nodiscard]] std::size_t width() const { return width_; }
 
  private:
+  void wrapped_after(const std::string& lead, const Words& text);
   std::string painted(const std::string& text, Tone tone) const;
 
   std::FILE* out_;

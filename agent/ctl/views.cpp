@@ -1,10 +1,13 @@
 #include "agent/ctl/views.hpp"
 
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 
+#include "agent/ctl/admin_client.hpp"
 #include "agent/ctl/session.hpp"
-#include "agent/ctl/text.hpp"
 
 namespace ordinald::ctl {
 
@@ -46,5 +49,72 @@ void print_pools(Console& console, const nlohmann::json& pools) {
     print_problems(console, list_at(pool, "problems"), flag_at(pool, "healthy") ? Tone::warning : Tone::bad);
   }
 }
+
+std::string holder_text(const nlohmann::json& holder) {
+  if (const std::string text = text_at(holder, "text"); !text.empty()) {
+    return text;
+  }
+  const std::string name = text_at(holder, "name");
+  const std::string uid = text_at(holder, "uid");
+  return name.empty() ? "an unnamed workload" : text_at(holder, "namespace") + "/" + name + (uid.empty() ? "" : " (uid " + uid + ")");
+}
+
+void print_holds(Console& console, const nlohmann::json& holds, Time now) {
+  for (const nlohmann::json& hold : holds) {
+    console.line({"  ", Words{holder_text(object_at(hold, "holder")), Tone::bold}, " at ", text_at(hold, "target"), ", since ",
+                  when_text(text_at(hold, "since"), now)});
+    if (hold.contains("mounted")) {
+      console.line({"    ", flag_at(hold, "mounted") ? "still mounted there" : "not mounted there any more"});
+    }
+    for (const nlohmann::json& process : list_at(hold, "processes")) {
+      const std::string where = text_at(process, "mountPoint");
+      console.line({"    process ", Words{std::to_string(number_at(process, "pid")), Tone::bold}, " (", text_at(process, "command"), ")",
+                    where.empty() ? "" : ", which has it at " + where, flag_at(process, "namespaceHost") ? " on the host" : ""});
+    }
+  }
+}
+
+void print_history(Console& console, const nlohmann::json& volume, Time now) {
+  const auto& history = list_at(volume, "history");
+  if (history.empty()) {
+    console.line("  none: nobody has had it yet, or it is older than this memory");
+    return;
+  }
+  Table table{.columns = {{.title = "  HOLDER", .shrinks = true},
+                          {.title = "FROM"},
+                          {.title = "TO"},
+                          {.title = "ENDED"},
+                          {.title = "WHERE", .shrinks = true}},
+              .rows = {}};
+  for (const nlohmann::json& tenure : history) {
+    table.rows.push_back({"  " + holder_text(object_at(tenure, "holder")), text_at(tenure, "from"), when_text(text_at(tenure, "to"), now),
+                          text_at(tenure, "ended"), text_at(tenure, "target")});
+  }
+  console.table(table);
+}
+
+void print_left(Console& console, const nlohmann::json& answer) {
+  const auto& left = list_at(answer, "left");
+  if (left.empty()) {
+    return;
+  }
+  console.heading("Left as it is");
+  for (const nlohmann::json& entry : left) {
+    const std::string place = text_at(entry, "target") + text_at(entry, "path");
+    if (entry.is_string()) {
+      console.item(entry.get<std::string>());
+    } else if (entry.contains("holder")) {
+      console.item(holder_text(object_at(entry, "holder")) + " at " + place);
+    } else {
+      console.item(place);
+    }
+  }
+}
+
+void add_volume_argument(CLI::App& command, std::string& volume) {
+  command.add_option("VOLUME", volume, "The volume's id, its name, or its claim as NAMESPACE/CLAIM")->type_name("VOLUME")->required();
+}
+
+std::string volume_path(const std::string& volume) { return "/v1/volumes/" + percent_encoded(volume); }
 
 }  // namespace ordinald::ctl
