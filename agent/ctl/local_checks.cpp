@@ -17,6 +17,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 
 #include "agent/ctl/admin_client.hpp"
 #include "agent/ctl/program.hpp"
@@ -113,18 +114,20 @@ constexpr std::array<Tool, 7> tools{{
     {"/usr/bin/btrfs", "version", "btrfs-progs", "btrfs volumes"},
 }};
 
-/// The first word with digits and a dot of what it prints.
+/// The first of the words that it prints that looks like `1.47.0` or `v6.2`.
 std::string version_of(const std::string& path, const std::string& flag) {
   const auto end = run_program({path, flag}, std::chrono::seconds{5});
   if (!end) {
-    return "which does not run: " + end.error().message;
+    return "(does not run: " + end.error().message + ")";
   }
-  const std::string& output = end.value().output;
-  const std::size_t digit = output.find_first_of("0123456789");
-  if (digit == std::string::npos) {
-    return "of an unknown version";
+  std::istringstream words{end.value().output};
+  for (std::string word; words >> word;) {
+    const std::string number = word.substr(word.starts_with('v') ? 1 : 0);
+    if (!number.empty() && number.front() >= '0' && number.front() <= '9' && number.find('.') != std::string::npos) {
+      return number;
+    }
   }
-  return output.substr(digit, output.find_first_of(" ,\n()", digit) - digit);
+  return "(of an unknown version)";
 }
 
 Check check_tools(const Node& node) {
