@@ -5,8 +5,10 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <string_view>
 
 #include "agent/ctl/commands.hpp"
+#include "agent/ctl/complete.hpp"
 #include "agent/ctl/session.hpp"
 #include "agent/ctl/text.hpp"
 
@@ -20,6 +22,10 @@ int run(int argc, char** argv) {
   CLI::App app{"ordinalctl shows and steers ordinald, the storage agent of this node", "ordinalctl"};
   Session session{app};
   add_commands(app, session);
+  if (argc > 1 && std::string_view{argv[1]} == "__complete") {
+    std::fputs(to_lines(complete(app, session, {argv + 2, argv + argc})).c_str(), stdout);
+    return static_cast<int>(Exit::done);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
