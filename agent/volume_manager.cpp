@@ -17,6 +17,15 @@ using mount::make_error;
 /// Bit 24 of the effective set (capabilities(7)).
 constexpr std::uint64_t cap_sys_resource = std::uint64_t{1} << 24U;
 
+/// The claim is shown where volumes are listed, as it is by now. CreateVolume's answer leaves it out: Kubernetes keeps that in the PV for
+/// ever, and `rebind` would make it wrong.
+csi::StringMap claim_context(const Claim& claim) {
+  if (claim.name.empty()) {
+    return {};
+  }
+  return {{"csi.storage.k8s.io/pvc/namespace", claim.name_space}, {"csi.storage.k8s.io/pvc/name", claim.name}};
+}
+
 bool is_stage_or_target(const VolumeState& state, const std::string& path) {
   return state.stage_at(path) != nullptr || state.publication_at(path) != nullptr || state.found_at(path) != nullptr;
 }
@@ -120,7 +129,9 @@ Result<csi::Volume> VolumeManager::get_volume(const csi::CallContext& /*call*/, 
   if (record == nullptr) {
     return core_->require(volume_id).error();
   }
-  return provisioner_.show(*record);
+  csi::Volume volume = provisioner_.show(*record);
+  volume.context = claim_context(record->claim);
+  return volume;
 }
 
 Result<csi::CapacityResult> VolumeManager::get_capacity(const csi::CallContext& /*call*/, const csi::CapacityArgs& args) {

@@ -9,7 +9,6 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 
 #include "agent/durable_file.hpp"
 #include "agent/json_fields.hpp"
@@ -341,6 +340,36 @@ std::optional<std::size_t> find_value(std::string_view text, std::string_view ke
   return std::nullopt;
 }
 
+/// Of the files there, without their ending, sorted.
+mount::Result<std::vector<std::string>> set_names(const std::string& directory) {
+  std::error_code error;
+  std::vector<std::string> names;
+  for (std::filesystem::directory_iterator entry{directory, error}; !error && entry != std::filesystem::directory_iterator{};
+       entry.increment(error)) {
+    if (entry->path().extension() == claims_end) {
+      names.push_back(entry->path().stem().string());
+    }
+  }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    return mount::errno_error(error.value(), "reading " + directory);
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+mount::Result<void> refuse_shared(const std::string& directory, const ClaimSet& one, const ClaimSet& other) {
+  for (const ClaimTemplate& of : one.templates) {
+    for (const ClaimTemplate& with : other.templates) {
+      if (const std::string name = of.name + "-" + one.name; name == with.name + "-" + other.name) {
+        return make_error(ErrorCode::invalid_argument, directory + ": the sets " + one.name + " and " + other.name +
+                                                           " would both have claims of the name " + name +
+                                                           "-<ordinal>; give a template or a set another name");
+      }
+    }
+  }
+  return success();
+}
+
 }  // namespace
 
 mount::Result<ClaimSet> parse_claim_set(std::string_view text, const std::string& origin) {
@@ -366,33 +395,26 @@ mount::Result<ClaimSet> load_claim_set(const std::string& path) {
 }
 
 mount::Result<std::vector<ClaimSet>> load_claim_sets(const std::string& directory) {
-  std::error_code error;
-  std::vector<std::string> names;
-  for (std::filesystem::directory_iterator entry{directory, error}; !error && entry != std::filesystem::directory_iterator{};
-       entry.increment(error)) {
-    if (std::string name = entry->path().filename().string(); name.ends_with(claims_end) && !name.starts_with('.')) {
-      names.push_back(std::move(name));
-    }
-  }
-  if (error && error != std::errc::no_such_file_or_directory) {
-    return mount::errno_error(error.value(), "reading " + directory);
-  }
-  std::ranges::sort(names);
+  TRY(const auto names, set_names(directory));
   std::vector<ClaimSet> sets;
-  std::map<std::string, std::string> claims;  // without the ordinal, and whose they are
   for (const std::string& name : names) {
-    TRY(ClaimSet set, find_claim_set(directory, name.substr(0, name.size() - claims_end.size())));
-    for (const ClaimTemplate& of : set.templates) {
-      const auto [other, added] = claims.emplace(of.name + "-" + set.name, set.name);
-      if (!added) {
-        return make_error(ErrorCode::invalid_argument, directory + ": the sets " + other->second + " and " + set.name +
-                                                           " would both have claims of the name " + other->first +
-                                                           "-<ordinal>; give a template or a set another name");
-      }
+    TRY(ClaimSet set, find_claim_set(directory, name));
+    for (const ClaimSet& other : sets) {
+      TRYV(refuse_shared(directory, other, set));
     }
     sets.push_back(std::move(set));
   }
   return sets;
+}
+
+mount::Result<void> refuse_shared_claims(const std::string& directory, const ClaimSet& set) {
+  TRY(const auto names, set_names(directory));
+  for (const std::string& name : names) {
+    if (const auto other = find_claim_set(directory, name); other && name != set.name) {
+      TRYV(refuse_shared(directory, other.value(), set));
+    }
+  }
+  return success();
 }
 
 mount::Result<ClaimSet> find_claim_set(const std::string& directory, const std::string& name) {
@@ -406,18 +428,12 @@ mount::Result<ClaimSet> find_claim_set(const std::string& directory, const std::
     return set;
   }
   std::string known;
-  std::error_code error;
-  std::set<std::string> names;
-  for (std::filesystem::directory_iterator entry{directory, error}; !error && entry != std::filesystem::directory_iterator{};
-       entry.increment(error)) {
-    if (entry->path().extension() == claims_end) {
-      names.insert(entry->path().stem().string());
+  if (const auto names = set_names(directory)) {
+    for (const std::string& each : names.value()) {
+      known += (known.empty() ? "; there are " : ", ") + each;
     }
   }
-  for (const std::string& each : names) {
-    known += (known.empty() ? "" : ", ") + each;
-  }
-  return make_error(ErrorCode::not_found, "there is no set " + name + ": no file " + path + (known.empty() ? "" : "; there are " + known));
+  return make_error(ErrorCode::not_found, "there is no set " + name + ": no file " + path + known);
 }
 
 mount::Result<std::string> with_replicas(const std::string& text, std::int64_t replicas) {

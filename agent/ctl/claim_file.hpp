@@ -52,11 +52,13 @@ struct ClaimSet {
 /// `origin` names the file in errors.
 mount::Result<ClaimSet> parse_claim_set(std::string_view text, const std::string& origin);
 mount::Result<ClaimSet> load_claim_set(const std::string& path);
-/// All `*.json` of the directory, by name, each named as its set; refuses two sets whose claims would have one name (`data` of `db-0` and
+/// All `*.json` of the directory, by name, each named as its set; refuses two whose claims would have one name (`data` of `db-0` and
 /// `data-db` of `0`). No such directory: none.
 mount::Result<std::vector<ClaimSet>> load_claim_sets(const std::string& directory);
 /// The set of that name; not_found names those that there are.
 mount::Result<ClaimSet> find_claim_set(const std::string& directory, const std::string& name);
+/// Refuses the set where another of the directory's would have claims of the same name. Files that can't be read are passed over.
+mount::Result<void> refuse_shared_claims(const std::string& directory, const ClaimSet& set);
 
 /// The file's text with another number of replicas and nothing else changed, comments included.
 mount::Result<std::string> with_replicas(const std::string& text, std::int64_t replicas);

@@ -13,6 +13,12 @@ void add_commands(CLI::App& app, Session& session) {
   add_rebind(app, session);
   add_release(app, session);
   add_doctor(app, session);
+  add_claim(app, session);
+  add_unclaim(app, session);
+  add_apply(app, session);
+  add_scale(app, session);
+  add_delete(app, session);
+  add_hosts(app, session);
 }
 
 }  // namespace ordinald::ctl

@@ -20,6 +20,12 @@ void add_adopt(CLI::App& app, Session& session);
 void add_rebind(CLI::App& app, Session& session);
 void add_release(CLI::App& app, Session& session);
 void add_doctor(CLI::App& app, Session& session);
+void add_claim(CLI::App& app, Session& session);
+void add_unclaim(CLI::App& app, Session& session);
+void add_apply(CLI::App& app, Session& session);
+void add_scale(CLI::App& app, Session& session);
+void add_delete(CLI::App& app, Session& session);
+void add_hosts(CLI::App& app, Session& session);
 
 /// All of them.
 void add_commands(CLI::App& app, Session& session);

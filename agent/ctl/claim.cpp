@@ -1,0 +1,99 @@
+#include <CLI/App.hpp>
+#include <CLI/Validators.hpp>
+#include <memory>
+#include <string>
+
+#include "agent/ctl/claim_file.hpp"
+#include "agent/ctl/claim_place.hpp"
+#include "agent/ctl/claims.hpp"
+#include "agent/ctl/commands.hpp"
+
+/// `ordinalctl claim ORDINAL` and `ordinalctl unclaim ORDINAL`: an ordinal gets its volumes, and gives them back.
+namespace ordinald::ctl {
+namespace {
+
+struct ClaimOptions {
+  std::string ordinal;
+  std::string unit;
+  std::int64_t timeout = 60;
+};
+
+void add_arguments(CLI::App& command, ClaimOptions& options) {
+  command.add_option("ordinal", options.ordinal, "The ordinal, such as db-0")->type_name("ORDINAL")->required();
+  command.add_option("--timeout", options.timeout, "For how long to wait for who has it, at most")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{86400}))
+      ->capture_default_str();
+}
+
+Result<ClaimSet> set_of(const Session& session, const Member& member) {
+  auto set = find_claim_set(session.claims_dir(), member.set);
+  if (!set) {
+    return failure(Exit::usage, set.error().message);
+  }
+  return std::move(set).value();
+}
+
+Result<Exit> claim(Session& session, const ClaimOptions& options) {
+  TRY(const Member member, split_ordinal_name(options.ordinal));
+  TRYV(set_of(session, member));
+  Patience patience{session, options.ordinal, std::chrono::seconds{options.timeout}};
+  TRY(const PlaceLock lock, PlaceLock::take(options.ordinal, patience));
+  // Read anew: `scale` and `delete` change the file before they look for ordinals that are claimed.
+  TRY(const ClaimSet set, set_of(session, member));
+  TRYV(refuse_shared_claims(session.claims_dir(), set));
+  if (!has_ordinal(set, member.ordinal)) {
+    return failure(Exit::usage, "set " + set.name + " has " + std::to_string(set.replicas) + " replicas from ordinal " +
+                                    std::to_string(set.start_ordinal) + " on, " + options.ordinal + " is none of them (ordinalctl scale)");
+  }
+  Claims claims{session};
+  TRY(const auto volumes, claims.claim(set, member.ordinal, options.unit.empty() ? unit_of(set, member.ordinal) : options.unit, patience));
+  nlohmann::json list = nlohmann::json::array();
+  for (const ClaimedVolume& volume : volumes) {
+    list.push_back({{"template", volume.of}, {"claim", volume.claim}, {"id", volume.id}, {"path", volume.target}});
+    if (!session.json()) {
+      session.console().line(volume.claim + "  " + volume.target);
+    }
+  }
+  if (session.json()) {
+    session.print_json({{"ordinal", options.ordinal}, {"environment", environment_path(options.ordinal)}, {"volumes", std::move(list)}});
+  }
+  return Exit::done;
+}
+
+Result<Exit> unclaim(Session& session, const ClaimOptions& options) {
+  TRY(const Member member, split_ordinal_name(options.ordinal));
+  Patience patience{session, options.ordinal, std::chrono::seconds{options.timeout}};
+  TRY(const PlaceLock lock, PlaceLock::take(options.ordinal, patience));
+  Claims claims{session};
+  std::vector<ClaimedVolume> expected;
+  if (!load_claimed(options.ordinal)) {
+    TRY(const ClaimSet set, set_of(session, member));
+    TRY(expected, claims.places(set, member.ordinal, patience));
+  }
+  TRYV(claims.unclaim(options.ordinal, expected, patience));
+  if (session.json()) {
+    session.print_json({{"ordinal", options.ordinal}});
+  }
+  return Exit::done;
+}
+
+}  // namespace
+
+void add_claim(CLI::App& app, Session& session) {
+  const auto options = std::make_shared<ClaimOptions>();
+  CLI::App* command =
+      app.add_subcommand("claim", "Give an ordinal of a claim file its volumes, made where they are missing, and print their paths");
+  add_arguments(*command, *options);
+  command->add_option("--unit", options->unit, "The unit that has them, in place of the claim file's")->type_name("UNIT");
+  session.run_with(*command, [&session, options] { return claim(session, *options); });
+}
+
+void add_unclaim(CLI::App& app, Session& session) {
+  const auto options = std::make_shared<ClaimOptions>();
+  CLI::App* command = app.add_subcommand("unclaim", "Take an ordinal's volumes back; they are kept");
+  add_arguments(*command, *options);
+  session.run_with(*command, [&session, options] { return unclaim(session, *options); });
+}
+
+}  // namespace ordinald::ctl

@@ -1,0 +1,76 @@
+#include "agent/ctl/patience.hpp"
+
+#include <algorithm>
+#include <thread>
+
+#include "agent/ctl/text.hpp"
+
+namespace ordinald::ctl {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+namespace {
+
+constexpr milliseconds first_pause{50};
+constexpr milliseconds longest_pause{1000};
+constexpr milliseconds shortest_slice{1000};
+constexpr milliseconds longest_slice{10000};
+constexpr seconds between_lines{15};
+
+}  // namespace
+
+Patience::Patience(Session& session, std::string who, seconds timeout) : session_(session), who_(std::move(who)), timeout_(timeout) {}
+
+milliseconds Patience::slice() const {
+  const auto left = std::chrono::ceil<milliseconds>(begin_ + timeout_ - Clock::now());
+  return std::clamp(left, shortest_slice, longest_slice);
+}
+
+bool Patience::passes(const Failure& failure, Waits waits) {
+  const std::string& code = failure.code;
+  if (failure.status == Exit::unreachable || code == "ABORTED" || code == "UNAVAILABLE" || code == "DEADLINE_EXCEEDED") {
+    return true;
+  }
+  return waits == Waits::for_holders && (code == "FAILED_PRECONDITION" || code == "ALREADY_EXISTS");
+}
+
+bool Patience::wait(const std::string& reason) {
+  const auto left = std::chrono::ceil<milliseconds>(begin_ + timeout_ - Clock::now());
+  if (left <= milliseconds{0}) {
+    return false;
+  }
+  say(reason);
+  pause_ = std::clamp(pause_ * 2, first_pause, longest_pause);
+  std::this_thread::sleep_for(std::min(pause_, left));
+  return true;
+}
+
+void Patience::say(const std::string& reason) {
+  const auto now = Clock::now();
+  const bool terminal = session_.notes().is_terminal();
+  if (!terminal && reason == reason_ && now - said_ < between_lines) {
+    return;
+  }
+  reason_ = reason;
+  said_ = now;
+  const std::string line = who_ + ": waiting (" + duration_text(std::chrono::floor<seconds>(now - begin_)) + " of " +
+                           duration_text(timeout_) + "): " + harmless(reason);
+  session_.notes().raw(terminal ? "\r\x1b[K" + fitted(line, session_.notes().width() - 1) : line + "\n");
+}
+
+void Patience::ended() {
+  if (!reason_.empty() && session_.notes().is_terminal()) {
+    session_.notes().raw("\r\x1b[K");
+  }
+  reason_.clear();
+  pause_ = milliseconds{0};
+}
+
+Failure Patience::given_up(const Failure& last) {
+  ended();
+  const std::string lead = timeout_ > seconds{0} ? who_ + ": gave up after " + duration_text(timeout_) + ": " : who_ + ": ";
+  return Failure{last.status == Exit::unreachable ? Exit::unreachable : Exit::busy, last.code, lead + last.message};
+}
+
+}  // namespace ordinald::ctl
