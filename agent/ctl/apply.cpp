@@ -182,9 +182,9 @@ Result<void> carry_out(Session& session, Worker& worker, const Plan& plan, const
   }
   TRYV(worker.refresh_hosts(plan.set, HostsChange::refresh));
   TRYV(follow_set(session, before, plan.set));
-  for (const Step& step : plan.steps) {
-    if (step.act == Act::remove) {
-      TRYV(worker.remove(plan.set, step));
+  for (auto step = plan.steps.rbegin(); step != plan.steps.rend(); ++step) {
+    if (step->act == Act::remove) {
+      TRYV(worker.remove(plan.set, *step));
     }
   }
   for (const std::int64_t ordinal : claimed_ordinals(plan.set.name)) {

@@ -102,11 +102,17 @@ Result<void> Claims::grow(const ClaimTemplate& of, const KnownVolume& volume, co
     return grown.error();
   }
   if (!target.empty()) {
-    TRYV(patience.until_done(Waits::for_calls, [&](Timeout timeout) {
+    auto followed = patience.until_done(Waits::for_calls, [&](Timeout timeout) {
       return client_.node_expand(
           {.volume_id = volume.id, .volume_path = target, .staging_path = {}, .capacity = at_least(of.size), .capability = {}}, timeout);
-    }));
+    });
     acted("NodeExpandVolume", volume.id);
+    if (!followed && (by_node || followed.error().code != "FAILED_PRECONDITION")) {
+      return followed.error();
+    }
+    if (!followed) {  // the volume has its size; the filesystem can't follow before it is staged anew, and the agent says why
+      session_.notes().line({Words{"grown, but not its filesystem yet: ", Tone::warning}, followed.error().message});
+    }
   } else if (by_node) {
     return failure(Exit::failed, "volume " + volume.id +
                                      ": the agent grows it only while it is claimed (its controllerExpansion is off); claim it first");
