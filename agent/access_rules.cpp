@@ -26,8 +26,8 @@ std::string difference(const Publication& held, const Publication& asked) {
   if (held.staging_path != asked.staging_path) {
     return "staging path";
   }
-  if (held.holder.pod_uid != asked.holder.pod_uid) {
-    return "pod uid";
+  if (!is_same(held.holder, asked.holder)) {
+    return "holder (" + to_string(asked.holder) + ")";
   }
   return {};
 }

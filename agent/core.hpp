@@ -38,11 +38,15 @@ class PoolPlaces {
   std::map<std::string, std::uint64_t> devices_;
 };
 
-/// A set of words for several threads.
+/// A set of words for several threads, which forgets them all when they have become many: what it spares is only looked up anew.
 class SharedSet {
  public:
   void insert(const std::string& word) {
+    constexpr std::size_t most = 4096;
     const std::scoped_lock lock{mutex_};
+    if (words_.size() >= most) {
+      words_.clear();
+    }
     words_.insert(word);
   }
   [[nodiscard]] bool contains(const std::string& word) const {

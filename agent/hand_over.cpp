@@ -1,15 +1,24 @@
 #include "agent/hand_over.hpp"
 
 #include <algorithm>
+#include <set>
 
 namespace ordinald::agent {
 namespace {
 
-/// The names under which a pod's control group goes.
-std::vector<std::string> cgroup_names(const std::string& pod_uid) {
-  std::string with_underscores = pod_uid;
-  std::ranges::replace(with_underscores, '-', '_');
-  return {"pod" + pod_uid, "*-pod" + with_underscores + ".slice"};
+/// The names under which its control group goes.
+std::vector<std::string> cgroup_names(const Holder& holder) {
+  std::vector<std::string> names;
+  if (!holder.pod_uid.empty()) {
+    std::string with_underscores = holder.pod_uid;
+    std::ranges::replace(with_underscores, '-', '_');
+    names.insert(names.end(), {"pod" + holder.pod_uid, "*-pod" + with_underscores + ".slice"});
+  }
+  if (!holder.unit.empty()) {
+    // systemd puts a _ before a name that could be a file of the hierarchy's own, such as memory.service.
+    names.insert(names.end(), {holder.unit, "_" + holder.unit});
+  }
+  return names;
 }
 
 std::string describe(const mount::Pin& user) {
@@ -41,12 +50,15 @@ Result<void> check_hand_over(Core& core, mount::Kernel& kernel, const std::strin
   if (const auto record = core.records->find(id)) {
     before.insert(before.end(), record->history.begin(), record->history.end());
   }
+  std::set<std::vector<std::string>> looked_for;
   for (const Tenure& tenure : before) {
-    const std::string& uid = tenure.holder.pod_uid;
-    if (uid.empty() || uid == next.pod_uid || tenure.boot_id != core.boot_id || core.gone_holders.contains(uid)) {
+    // A uid never comes again, so that a pod that is gone is gone for good; a unit is started anew under its name.
+    const std::string uid = tenure.holder.unit.empty() ? tenure.holder.pod_uid : std::string{};
+    mount::CgroupQuery query{.names = cgroup_names(tenure.holder), .device = *state.device, .filesystem = 0};
+    if (query.names.empty() || tenure.boot_id != core.boot_id || is_same(tenure.holder, next) || core.gone_holders.contains(uid) ||
+        !looked_for.insert(query.names).second) {
       continue;
     }
-    mount::CgroupQuery query{.names = cgroup_names(uid), .device = *state.device, .filesystem = 0};
     if (state.fs_type == "btrfs" && !state.stages.empty()) {
       TRY(const mount::PathInfo stage, kernel.inspect_path(state.stages.front().path));
       query.filesystem = stage.device;
@@ -62,7 +74,7 @@ Result<void> check_hand_over(Core& core, mount::Kernel& kernel, const std::strin
     if (!found.users.empty() || found.unseen > 0) {
       return still_has_it(tenure, found);
     }
-    if (!found.found) {
+    if (!found.found && !uid.empty()) {
       core.gone_holders.insert(uid);
     }
   }

@@ -2,21 +2,31 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace ordinald::agent {
 
-/// The workload that a publication belongs to, as the orchestrator told it; members are empty where it did not.
+/// The workload that a publication belongs to, as the orchestrator told it; members are empty where it did not. On bare metal it is a
+/// claim, `host/db-0`, and the systemd unit that uses it.
 struct Holder {
   std::string pod_namespace;
   std::string pod_name;
   std::string pod_uid;
   std::string service_account;
+  std::string unit{};  ///< `postgres@0.service`
   bool operator==(const Holder&) const = default;
 };
 
-/// `prod/db-1 (uid …)`, or "an unnamed workload".
+/// `prod/db-1 (uid …)`, `host/db-0 (unit postgres@0.service)`, or "an unnamed workload".
 std::string to_string(const Holder& holder);
+
+/// Whether two are one workload: by uid where both have one, else by namespace, name and unit.
+bool is_same(const Holder& one, const Holder& other);
+
+/// Whether a systemd unit of that name can have processes, and so a control group: a service, scope or slice, no template
+/// (systemd.unit(5)).
+bool is_unit_name(std::string_view name);
 
 /// A time in which a holder had a volume, after it is over.
 struct Tenure {

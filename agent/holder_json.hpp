@@ -4,26 +4,35 @@
 
 #include "agent/holder.hpp"
 
-/// A Tenure in a record or a ledger's file. Throws nlohmann's exceptions, as their readers expect.
+/// A holder among the members of a publication, and a Tenure, in a record or a ledger's file. Throws nlohmann's exceptions, as their
+/// readers expect.
 namespace ordinald::agent {
 
+inline void put_holder(nlohmann::json& j, const Holder& holder) {
+  j["podNamespace"] = holder.pod_namespace;
+  j["podName"] = holder.pod_name;
+  j["podUid"] = holder.pod_uid;
+  j["serviceAccount"] = holder.service_account;
+  if (!holder.unit.empty()) {  // also absent in what was written before there were units
+    j["unit"] = holder.unit;
+  }
+}
+
+inline void get_holder(const nlohmann::json& j, Holder& holder) {
+  j.at("podNamespace").get_to(holder.pod_namespace);
+  j.at("podName").get_to(holder.pod_name);
+  j.at("podUid").get_to(holder.pod_uid);
+  j.at("serviceAccount").get_to(holder.service_account);
+  holder.unit = j.value("unit", std::string{});
+}
+
 inline void to_json(nlohmann::json& j, const Tenure& t) {
-  j = nlohmann::json{{"podNamespace", t.holder.pod_namespace},
-                     {"podName", t.holder.pod_name},
-                     {"podUid", t.holder.pod_uid},
-                     {"serviceAccount", t.holder.service_account},
-                     {"target", t.target},
-                     {"from", t.from},
-                     {"to", t.to},
-                     {"ended", t.ended},
-                     {"bootId", t.boot_id}};
+  j = nlohmann::json{{"target", t.target}, {"from", t.from}, {"to", t.to}, {"ended", t.ended}, {"bootId", t.boot_id}};
+  put_holder(j, t.holder);
 }
 
 inline void from_json(const nlohmann::json& j, Tenure& t) {
-  j.at("podNamespace").get_to(t.holder.pod_namespace);
-  j.at("podName").get_to(t.holder.pod_name);
-  j.at("podUid").get_to(t.holder.pod_uid);
-  j.at("serviceAccount").get_to(t.holder.service_account);
+  get_holder(j, t.holder);
   j.at("target").get_to(t.target);
   j.at("from").get_to(t.from);
   j.at("to").get_to(t.to);

@@ -51,18 +51,10 @@ json to_value(const Stage& s) {
 }
 
 json to_value(const Publication& p) {
-  return json{{"target", p.target},
-              {"stagingPath", p.staging_path},
-              {"block", p.block},
-              {"mode", static_cast<int>(p.mode)},
-              {"readOnly", p.read_only},
-              {"flagsDigest", p.flags_digest},
-              {"fsType", p.fs_type},
-              {"podNamespace", p.holder.pod_namespace},
-              {"podName", p.holder.pod_name},
-              {"podUid", p.holder.pod_uid},
-              {"serviceAccount", p.holder.service_account},
-              {"since", p.since}};
+  json value{{"target", p.target},      {"stagingPath", p.staging_path}, {"block", p.block},    {"mode", static_cast<int>(p.mode)},
+             {"readOnly", p.read_only}, {"flagsDigest", p.flags_digest}, {"fsType", p.fs_type}, {"since", p.since}};
+  put_holder(value, p.holder);
+  return value;
 }
 
 json to_value(const FoundMount& f) {
@@ -107,10 +99,7 @@ Publication to_publication(const json& j) {
   j.at("readOnly").get_to(p.read_only);
   j.at("flagsDigest").get_to(p.flags_digest);
   j.at("fsType").get_to(p.fs_type);
-  j.at("podNamespace").get_to(p.holder.pod_namespace);
-  j.at("podName").get_to(p.holder.pod_name);
-  j.at("podUid").get_to(p.holder.pod_uid);
-  j.at("serviceAccount").get_to(p.holder.service_account);
+  get_holder(j, p.holder);
   j.at("since").get_to(p.since);
   return p;
 }

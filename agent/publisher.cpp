@@ -16,15 +16,22 @@ using mount::Kernel;
 
 Error refuse(const std::string& message) { return mount::make_error(ErrorCode::failed_precondition, message); }
 
-Holder read_holder(const StringMap& context) {
+Result<Holder> read_holder(const StringMap& context) {
   const auto value = [&](const char* key) {
     const auto found = context.find(key);
     return found == context.end() ? std::string{} : found->second;
   };
-  return Holder{.pod_namespace = value("csi.storage.k8s.io/pod.namespace"),
+  Holder holder{.pod_namespace = value("csi.storage.k8s.io/pod.namespace"),
                 .pod_name = value("csi.storage.k8s.io/pod.name"),
                 .pod_uid = value("csi.storage.k8s.io/pod.uid"),
-                .service_account = value("csi.storage.k8s.io/serviceAccount.name")};
+                .service_account = value("csi.storage.k8s.io/serviceAccount.name"),
+                .unit = value("ordinald.io/unit")};
+  if (!holder.unit.empty() && !is_unit_name(holder.unit)) {
+    return mount::make_error(ErrorCode::invalid_argument,
+                             "volume_context[ordinald.io/unit] is no name of a systemd service, scope or slice (of a template: name the "
+                             "instance, such as postgres@0.service)");
+  }
+  return holder;
 }
 
 /// A static volume says in its context what a made one has in its record.
@@ -123,7 +130,7 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
   TRY(const auto record, core_.require(args.volume_id));
   TRYV(check_mode(*record, args.capability.mode));
   TRYV(core_.refuse_own_path(args.target_path));
-  const Holder holder = read_holder(args.volume_context);
+  TRY(const Holder holder, read_holder(args.volume_context));
   TRYV(check_binding(*record, args.volume_context, holder));
   VolumeState state = core_.ledger->state(args.volume_id);
   const bool claims = !state.found.empty();

@@ -159,7 +159,12 @@ Result<void> reconcile(Core& core) {
   TRY(const auto kernel, core.kernels.for_volume("node"));
   if (const auto groups = kernel->cgroup_users({}); !groups || !groups.value().visible) {
     core.log->warn(
-        "the host's control groups are not at /sys/fs/cgroup: whether a deleted pod's processes still have a volume can't be told");
+        "the host's control groups are not at /sys/fs/cgroup: whether a deleted pod's processes still have a volume can't be told{}",
+        groups ? "" : ": " + groups.error().message);
+  } else if (groups.value().unseen > 0) {
+    core.log->warn(
+        "the host's processes are not this agent's too (run it with the host's pids): those of a deleted pod can't be looked into, and "
+        "hold its volume until they end");
   }
   TRY(const auto loops, kernel->loops());
   const Owners owners{core, loops};

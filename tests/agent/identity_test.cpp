@@ -216,3 +216,73 @@ TEST_CASE("hand-over: processes that can't be looked into hold, bystanders and s
     CHECK(rig.node.passed("cgroup_users") == looks);
   }
 }
+
+TEST_CASE("holder: the same one by uid where both have one, else by namespace, name and unit; units by their names") {
+  const Holder db{.pod_namespace = "host", .pod_name = "db-0", .pod_uid = {}, .service_account = {}, .unit = "postgres@0.service"};
+  CHECK(to_string(db) == "host/db-0 (unit postgres@0.service)");
+  Holder other = db;
+  CHECK(is_same(db, other));
+  other.unit = "postgres@1.service";
+  CHECK_FALSE(is_same(db, other));
+  other = db;
+  other.pod_name = "db-1";
+  CHECK_FALSE(is_same(db, other));
+  Holder a = pod("db-0");
+  Holder b = a;
+  b.service_account = "another";
+  CHECK(is_same(a, b));
+  b.pod_uid = "uid-2";
+  CHECK_FALSE(is_same(a, b));
+  b.pod_uid.clear();
+  CHECK(is_same(a, b));
+  a.unit = "x.service";
+  CHECK(to_string(a) == "prod/db-0 (uid uid-db-0, unit x.service)");
+
+  for (const char* name : {"postgres@0.service", "a.scope", "system-postgres\\x2dha.slice", "x:y_z.service"}) {
+    CHECK(is_unit_name(name));
+  }
+  for (const std::string& name :
+       {std::string{}, std::string{"postgres"}, std::string{"postgres@.service"}, std::string{".service"}, std::string{"../x.service"},
+        std::string{"*.service"}, std::string{"a b.service"}, std::string{"db.target"}, std::string(256, 'a') + ".service"}) {
+    CAPTURE(name);
+    CHECK_FALSE(is_unit_name(name));
+  }
+}
+
+TEST_CASE("hand-over: on bare metal the unit's processes hold, each time anew, and it survives a restart") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  const std::string unit = GENERATE(as<std::string>{}, "postgres@0.service", "memory.service");
+  const std::string group = unit == "memory.service" ? "_memory.service" : unit;
+  const auto claim = [](const std::string& name, const std::string& by) {
+    return StringMap{{"csi.storage.k8s.io/pod.name", name}, {"csi.storage.k8s.io/pod.namespace", "host"}, {"ordinald.io/unit", by}};
+  };
+  refused(rig.publish_with("/pods/a", single, claim("db-0", "postgres@.service")), ErrorCode::invalid_argument, "ordinald.io/unit");
+  for (int round = 0; round < 2; ++round) {  // gone once is not gone for good: a unit is started anew
+    REQUIRE(rig.publish_with("/pods/a", single, claim("db-0", unit)));
+    refused(rig.publish_with("/pods/b", single, claim("db-9", "other.service")), ErrorCode::failed_precondition,
+            "held by host/db-0 (unit " + unit + ")");
+    std::uint64_t name_space = 0;
+    rig.node.with([&](FakeState& state) {
+      name_space = state.pin("/pods/a", 4711, "postgres");
+      state.mounts.back().mount_point = "/srv/db";
+      state.processes.push_back({.cgroup = group, .pid = 4711, .command = "postgres", .mount_namespace = name_space});
+    });
+    REQUIRE(rig.unpublish());
+    rig.crash();
+    refused(rig.publish_with("/pods/b", single, claim("db-9", "other.service")), ErrorCode::failed_precondition, "process 4711 (postgres)");
+    CHECK(rig.publish_with("/pods/c", single, claim("db-0", unit)));  // it goes on
+    REQUIRE(rig.unpublish("/pods/c"));
+    rig.node.with([&](FakeState& state) {
+      state.processes.clear();
+      state.unpin(name_space);
+    });
+    CHECK(rig.publish_with("/pods/b", single, claim("db-9", "other.service")));
+    REQUIRE(rig.unpublish("/pods/b"));
+  }
+  REQUIRE(rig.unstage());
+  const auto store = RecordStore::open(rig.state_dir());
+  REQUIRE(store);
+  CHECK(store.value()->find(rig.id)->history.front().holder.unit == unit);
+}

@@ -78,7 +78,7 @@ TEST_CASE("any other argument on the same target is another publication") {
   with([](Publication& p) { p.flags_digest = "x"; }, "mount flags");
   with([](Publication& p) { p.fs_type = "xfs"; }, "fs_type");
   with([](Publication& p) { p.staging_path = "/other"; }, "staging path");
-  with([](Publication& p) { p.holder.pod_uid = "uid-2"; }, "pod uid");
+  with([](Publication& p) { p.holder.pod_uid = "uid-2"; }, "holder (prod/db-1 (uid uid-2))");
   Publication renamed = publication("/a", AccessMode::single_node_multi_writer);
   renamed.holder.service_account = "another";
   CHECK(judge_publish(state, renamed).value() == PublishVerdict::repeated);

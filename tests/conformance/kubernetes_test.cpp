@@ -1,10 +1,12 @@
 // "What Kubernetes really sends".
+#include <fcntl.h>
 #include <sys/mount.h>
 
 #include <thread>
 
 #include "tests/support/cgroup.hpp"
 #include "tests/support/rig.hpp"
+#include "tests/support/workload.hpp"
 
 namespace ordinald::testing {
 namespace {
@@ -88,6 +90,42 @@ TEST_CASE("kubernetes: a pod deleted by force whose process goes on holds the vo
   CHECK(outcome(rig.call(next)) == FAILED_PRECONDITION);
   process.reset();
   CHECK(outcome(rig.call(next)) == OK);
+}
+
+TEST_CASE("bare metal: a unit whose process still has a file open holds the volume until that ends, and again when it is started anew",
+          "[kubernetes][root]") {
+  if (!TestCgroup::possible()) {
+    std::printf("SKIPPED: control groups can't be made here\n");
+    return;
+  }
+  Rig rig;
+  const std::string id = rig.create("pvc-1", rwop);
+  const std::string unit = "postgres\\x2dha@" + std::to_string(::getpid()) + ".service";
+  REQUIRE(rig.stage(id, rwop, rig.staging("pvc-1")) == OK);
+  const auto claim = [&](const std::string& name, const std::string& by) {
+    auto request = rig.publish_request(id, rwop, rig.staging("pvc-1"), rig.target(name));
+    auto& context = *request.mutable_volume_context();
+    context["csi.storage.k8s.io/pod.name"] = name;
+    context["csi.storage.k8s.io/pod.namespace"] = "host";
+    context["ordinald.io/unit"] = by;
+    return request;
+  };
+  for (int round = 0; round < 2; ++round) {
+    REQUIRE(outcome(rig.call(claim("db-0", unit))) == OK);
+    const fs::path file = rig.target("db-0") / "file";
+    REQUIRE(try_write(file, "x") == 0);
+    // As a service does, in the host's namespace: what it has open keeps the filesystem, not the target, once that is unmounted lazily.
+    auto process = std::make_unique<Workload>(unit, [&] { (void)::open(file.c_str(), O_WRONLY); });
+    REQUIRE(::umount2(rig.target("db-0").c_str(), MNT_DETACH) == 0);
+    REQUIRE(rig.unpublish(id, rig.target("db-0")) == OK);
+    const Outcome refused = outcome(rig.call(claim("db-9", "other.service")));
+    CHECK(refused == FAILED_PRECONDITION);
+    CHECK_THAT(refused.message,
+               Catch::Contains("process " + std::to_string(process->pid())) && Catch::Contains("host/db-0 (unit " + unit + ")"));
+    process.reset();
+    CHECK(outcome(rig.call(claim("db-9", "other.service"))) == OK);
+    CHECK(rig.unpublish(id, rig.target("db-9")) == OK);
+  }
 }
 
 TEST_CASE("kubernetes: a second pod of a ReadWriteOncePod claim is refused, and told who has it", "[kubernetes][root]") {
