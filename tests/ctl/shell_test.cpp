@@ -248,14 +248,13 @@ TEST_CASE("completion: in bash") {
 
 TEST_CASE("completion: in zsh") {
   const Shell shell;
-  const std::string typed =
-      "cd " + shell.temp.path().string() + "; fpath=(" + (packaging / "completion").string() +
-      " $fpath); autoload -Uz compinit; compinit -u -D; zstyle ':completion:*' insert-tab false\n"
-      "ordinalctl sta\t\n"
-      "ordinalctl --outp\tjs\tshow data\t\n"
-      "ordinalctl adopt some\t--po\tdi\t\n"
-      "ordinalctl release data\t--hold\tprod/\t\n"
-      "exit\n";
+  const std::string typed = "cd " + shell.temp.path().string() + "; fpath=(" + (packaging / "completion").string() +
+                            " $fpath); autoload -Uz compinit; compinit -u -D; zstyle ':completion:*' insert-tab false\n"
+                            "ordinalctl sta\t\n"
+                            "ordinalctl --outp\tjs\tshow data\t\n"
+                            "ordinalctl adopt some\t--po\tdi\t\n"
+                            "ordinalctl release data\t--hold\tprod/\t\n"
+                            "exit\n";
   const Ran ran = run_on_terminal({"/usr/bin/zsh", "-f", "-i"}, 200, shell.environment, typed);
   INFO(ran.out);
   CHECK_THAT(ran.out, Contains("RAN:status."));
