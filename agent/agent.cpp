@@ -13,11 +13,9 @@
 #include <boost/asio/steady_timer.hpp>
 #include <cerrno>
 #include <chrono>
-#include <condition_variable>
 #include <csignal>
 #include <exception>
 #include <functional>
-#include <mutex>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -234,21 +232,18 @@ Result<std::unique_ptr<Agent>> Agent::start(const Config& config, mount::Zygote 
 
 /// Once, and then every so often until it is told to stop.
 void Agent::repair_at_intervals(const std::stop_token& stop) {
-  std::mutex mutex;
-  std::unique_lock lock{mutex};
-  std::condition_variable_any stopped;
   const std::chrono::seconds interval = parts_->config.repair_interval;
-  do {
+  constexpr auto hours = std::chrono::hours{1};
+  for (bool repairs = true; !stop.stop_requested(); repairs = interval != std::chrono::seconds{0}) {
     try {
-      parts_->volumes->repair(stop);
+      if (repairs) {
+        parts_->volumes->repair(stop);
+      }
+      parts_->volumes->watch_hand_overs(stop, std::chrono::steady_clock::now() + (repairs ? interval : hours));
     } catch (const std::exception& error) {
       parts_->log->error("a bug in a repair: {}", error.what());
     }
-    if (interval == std::chrono::seconds{0}) {
-      return;
-    }
-    stopped.wait_for(lock, stop, interval, [] { return false; });
-  } while (!stop.stop_requested());
+  }
 }
 
 int Agent::run() {

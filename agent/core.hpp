@@ -2,11 +2,15 @@
 
 #include <spdlog/logger.h>
 
+#include <chrono>
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <set>
+#include <stop_token>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/config.hpp"
@@ -49,6 +53,10 @@ class SharedSet {
     }
     words_.insert(word);
   }
+  void erase(const std::string& word) {
+    const std::scoped_lock lock{mutex_};
+    words_.erase(word);
+  }
   [[nodiscard]] bool contains(const std::string& word) const {
     const std::scoped_lock lock{mutex_};
     return words_.contains(word);
@@ -57,6 +65,38 @@ class SharedSet {
  private:
   mutable std::mutex mutex_;
   std::set<std::string> words_;
+};
+
+/// A volume that went to another holder.
+struct HandOver {
+  std::string volume;
+  std::string to;
+};
+
+/// Those of which nobody has told yet. Thread safe.
+class HandOvers {
+ public:
+  void add(HandOver event) {
+    {
+      const std::scoped_lock lock{mutex_};
+      events_.push_back(std::move(event));
+    }
+    added_.notify_one();
+  }
+  [[nodiscard]] std::vector<HandOver> take() {
+    const std::scoped_lock lock{mutex_};
+    return std::exchange(events_, {});
+  }
+  /// Waits until there is one: true; or until the time has passed, or it is told to stop.
+  bool wait(const std::stop_token& stop, std::chrono::steady_clock::time_point until) {
+    std::unique_lock lock{mutex_};
+    return added_.wait_until(lock, stop, until, [&] { return !events_.empty(); });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable_any added_;
+  std::vector<HandOver> events_;
 };
 
 /// What every operation on a volume works with; owned by VolumeManager, handed to each part by reference. Each member is thread safe or
@@ -75,8 +115,9 @@ struct Core {
   RepairLog repairs;
   mutable PoolPlaces places{};
   std::string boot_id;
-  /// Pods of this boot whose control group is gone: a uid never comes again.
+  /// Pods of this boot whose control group was gone when it was looked for, and that had nothing published since.
   SharedSet gone_holders;
+  HandOvers handed_over{};
 
   /// The record. not_found: unknown. failed_precondition: set aside as damaged (naming the file), or being deleted.
   [[nodiscard]] Result<std::shared_ptr<const VolumeRecord>> require(const std::string& id) const;

@@ -1,16 +1,37 @@
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "agent/core.hpp"
 
 namespace ordinald::agent {
 
+/// The names under which a holder's control group goes: a pod's is `pod<uid>` or, by the systemd driver, `…-pod<uid, - as _>.slice`; on
+/// bare metal it is the unit's. Empty: nothing is known by which its processes could be told.
+std::vector<std::string> group_names(const Holder& holder);
+
+/// Which of the holder's processes have the volume mounted or open; of a holder that has no group to be told by, none is known.
+Result<mount::CgroupUsers> holders_processes(mount::Kernel& kernel, const VolumeState& state, const Holder& holder);
+
+/// `process 4711 (postgres, mount namespace 4026532301) has it at /var/lib/postgresql; …`; the first few, and how many more.
+std::string describe(const mount::CgroupUsers& found);
+
+/// What a refusal says of a publication that stands in the way: whether it is mounted, which of its processes have it, and what a person
+/// can do. For refusals only: it may look at every process of the node.
+std::string what_keeps(mount::Kernel& kernel, const std::string& id, const VolumeState& state, const Publication& held);
+
 /// Before an exclusive publication gets a new holder: none of the processes of the holders before it, of this boot, may still have the
 /// volume mounted or open. A pod that was deleted by force can go on writing through its own mount namespace after the target on the host
-/// is unmounted; its processes are found by its control group, `pod<uid>` or (systemd driver) `…-pod<uid, - as _>.slice`, on bare metal
-/// that of the unit's name. Anybody else who merely copied the mount table is named in the log, and doesn't block.
+/// is unmounted; its processes are found by its control group. Anybody else who merely copied the mount table doesn't block, and is named
+/// in the log (HandOvers).
 ///
-/// A pod found gone is not looked for again, so that an undisturbed publish pays one look. failed_precondition: who still has it, and
-/// what to do. Where control groups can't be seen that is logged, and the hand-over goes on.
-Result<void> check_hand_over(Core& core, mount::Kernel& kernel, const std::string& id, VolumeState& state, const Holder& next);
+/// All are looked for at once, and a pod found gone is not looked for again, so that an undisturbed publish pays one look.
+/// failed_precondition: who still has it, and what to do. Where control groups can't be seen that is logged, and the hand-over goes on.
+Result<void> check_hand_over(Core& core, mount::Kernel& kernel, const std::string& id, const VolumeState& state, const Holder& next);
+
+/// Names in the log, of each volume that was handed over, the processes in other mount namespaces that have it mounted and are not its
+/// holder's: a monitoring agent, a service with PrivateTmp. Reads all of /proc, so it is done beside the calls, by the repairs' thread.
+void name_bystanders(Core& core);
 
 }  // namespace ordinald::agent

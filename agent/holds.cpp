@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "agent/clock_text.hpp"
+#include "agent/hand_over.hpp"
 
 namespace ordinald::agent {
 namespace {
@@ -36,11 +37,18 @@ void end_publication(VolumeState& state, const std::string& target, const std::s
   state.publications.erase(held);
 }
 
-Result<void> release_gone_holds(Core& core, mount::Kernel& kernel, const std::string& id, VolumeState& state, GoneMeans means) {
+bool holder_has_it(mount::Kernel& kernel, const VolumeState& state, const Holder& holder) {
+  const auto found = holders_processes(kernel, state, holder);
+  return !found || !found.value().users.empty() || found.value().unseen > 0;
+}
+
+Result<void> release_gone_holds(Core& core, mount::Kernel& kernel, const std::string& id, VolumeState& state, GoneMeans means,
+                                const Holder* asker) {
   const auto expected = [&](bool block) { return block ? state.expected_block() : state.expected_mount(); };
   VolumeState kept = state;
   for (const Publication& held : state.publications) {
-    if (is_gone(kernel, held.target, expected(held.block), means)) {
+    if (is_gone(kernel, held.target, expected(held.block), means) &&
+        ((asker != nullptr && is_same(held.holder, *asker)) || !holder_has_it(kernel, state, held.holder))) {
       end_publication(kept, held.target, "target gone", core.boot_id);
       core.repairs.repaired("hold-released", "volume " + id + ": " + held.target + ", published to " + to_string(held.holder) + " since " +
                                                  held.since + ", is no mount of it any more: that hold is over");

@@ -16,14 +16,32 @@ bool is_digits(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
 }
 
+/// RFC 1123.
+bool is_label(std::string_view text) {
+  constexpr std::size_t longest = 63;
+  const auto fits = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; };
+  return !text.empty() && text.size() <= longest && text.front() != '-' && text.back() != '-' && std::ranges::all_of(text, fits);
+}
+
+/// Labels with dots between: what a set may be named.
+bool are_labels(std::string_view text) {
+  const auto dot = text.find('.');
+  return is_label(text.substr(0, dot)) && (dot == std::string_view::npos || are_labels(text.substr(dot + 1)));
+}
+
 /// `<set>-<ordinal>`: an ordinal is written without leading zeros.
 bool is_ordinal_name(std::string_view name) {
   const auto dash = name.rfind('-');
-  if (dash == std::string_view::npos || dash == 0) {
+  if (dash == std::string_view::npos || !are_labels(name.substr(0, dash))) {
     return false;
   }
   const std::string_view number = name.substr(dash + 1);
   return is_digits(number) && (number.size() == 1 || number.front() != '0');
+}
+
+/// What a claim that reads `<template>-<pod>` has before the pod; empty: it doesn't read so.
+std::string_view template_of(std::string_view claim, const std::string& pod) {
+  return claim.ends_with("-" + pod) ? claim.substr(0, claim.size() - pod.size() - 1) : std::string_view{};
 }
 
 }  // namespace
@@ -66,8 +84,7 @@ mount::Result<void> check_identity(Identity identity, const Claim& claim, const 
   if (identity == Identity::claim) {
     return mount::success();
   }
-  const bool its_own = claim.name.size() > holder.pod_name.size() + 1 && claim.name.ends_with("-" + holder.pod_name);
-  if (!is_ordinal_name(holder.pod_name) || !its_own) {
+  if (!is_ordinal_name(holder.pod_name) || !is_label(template_of(claim.name, holder.pod_name))) {
     return refuse(bound + ", claim " + claim.name_space + "/" + claim.name + "; " + who +
                   " is not that ordinal: a claim of its would read <template>-" + holder.pod_name);
   }

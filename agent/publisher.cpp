@@ -47,6 +47,16 @@ Result<void> check_binding(const VolumeRecord& record, const StringMap& context,
   return check_identity(*identity, record.claim.name.empty() ? read_claim(context) : record.claim, holder);
 }
 
+/// A refusal for a publication that excludes the one asked for: who has the volume there, and what can be done.
+Error with_who_keeps(const Error& refusal, Kernel& kernel, const std::string& id, const VolumeState& state, AccessMode asked) {
+  const auto excludes = [&](const Publication& held) { return !allows_several_targets(held.mode) || !allows_several_targets(asked); };
+  const auto held = std::ranges::find_if(state.publications, excludes);
+  if (!state.found.empty() || held == state.publications.end()) {
+    return refusal;
+  }
+  return mount::make_error(refusal.code, refusal.message + what_keeps(kernel, id, state, *held));
+}
+
 bool asks_read_only(const csi::PublishArgs& args) {
   const bool by_flag = !args.capability.block && mount::split_mount_flags(args.capability.mount_flags).attributes.read_only;
   return args.readonly || by_flag || is_reader_only(args.capability.mode);
@@ -153,8 +163,11 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
   auto verdict = judge_publish(state, publication);
   if (!verdict && state.device) {
     if (const auto kernel = core_.kernels.for_volume(args.volume_id)) {  // else it hangs: who holds it is what there is to say
-      TRYV(release_gone_holds(core_, *kernel.value(), args.volume_id, state));
+      TRYV(release_gone_holds(core_, *kernel.value(), args.volume_id, state, GoneMeans::not_mounted, &holder));
       verdict = judge_publish(state, publication);
+      if (!verdict && verdict.error().code == ErrorCode::failed_precondition) {
+        verdict = with_who_keeps(verdict.error(), *kernel.value(), args.volume_id, state, publication.mode);
+      }
     }
   }
   if (!verdict && (bind || verdict.error().code == ErrorCode::already_exists)) {
@@ -175,6 +188,7 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
     if (!allows_several_targets(args.capability.mode)) {
       TRYV(check_hand_over(core_, *kernel, args.volume_id, state, holder));
     }
+    core_.gone_holders.erase(holder.pod_uid);
     state.publications.push_back(std::move(publication));
   }
   if (verdict.value() == PublishVerdict::fresh || claims) {

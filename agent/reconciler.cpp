@@ -75,7 +75,7 @@ class Owners {
 bool is_read_only(const mount::MountEntry& entry) { return ("," + entry.options + ",").find(",ro,") != std::string::npos; }
 
 /// Drops from the ledger what is mounted no more.
-Result<void> drop_gone(Core& core, const Mounts& mounts) {
+Result<void> drop_gone(Core& core, mount::Kernel& kernel, const Mounts& mounts) {
   for (const auto& [id, state] : core.ledger->all()) {
     VolumeState kept = state;
     std::erase_if(kept.found, [&](const FoundMount& found) { return !mounts.contains(found.path); });
@@ -86,7 +86,7 @@ Result<void> drop_gone(Core& core, const Mounts& mounts) {
       continue;
     }
     for (const Publication& publication : state.publications) {
-      if (!publication_is_there(state, publication, mounts)) {
+      if (!publication_is_there(state, publication, mounts) && !holder_has_it(kernel, state, publication.holder)) {
         end_publication(kept, publication.target, "target gone", core.boot_id);
         core.repairs.repaired("hold-released", "volume " + id + ": its publication to " + to_string(publication.holder) + " at " +
                                                    publication.target + " is not mounted any more, and is dropped");
@@ -163,8 +163,9 @@ Result<void> reconcile(Core& core) {
         groups ? "" : ": " + groups.error().message);
   } else if (groups.value().unseen > 0) {
     core.log->warn(
-        "the host's processes are not this agent's too (run it with the host's pids): those of a deleted pod can't be looked into, and "
-        "hold its volume until they end");
+        "not all of the host's processes can be looked into (run the agent with the host's pids and CAP_SYS_PTRACE): those of a deleted "
+        "pod "
+        "that can't hold its volume until its control group is gone");
   }
   TRY(const auto loops, kernel->loops());
   const Owners owners{core, loops};
@@ -176,7 +177,7 @@ Result<void> reconcile(Core& core) {
   for (mount::MountEntry& entry : table) {
     mounts[entry.mount_point] = std::move(entry);
   }
-  TRYV(drop_gone(core, mounts));
+  TRYV(drop_gone(core, *kernel, mounts));
   return find_lost(core, owners, mounts);
 }
 

@@ -6,6 +6,7 @@
 #include "agent/attachment.hpp"
 #include "agent/content_guard.hpp"
 #include "agent/durable_file.hpp"
+#include "agent/hand_over.hpp"
 #include "agent/reconciler.hpp"
 #include "mount/image_pool.hpp"
 
@@ -66,7 +67,8 @@ Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config,
                                              .repairs = RepairLog{log},
                                              .places = {},
                                              .boot_id = environment.boot_id,
-                                             .gone_holders = {}}};
+                                             .gone_holders = {},
+                                             .handed_over = {}}};
   for (const PoolConfig& pool : config.pools) {
     auto image_pool =
         std::make_unique<mount::ImagePool>(mount::ImagePool::Settings{.name = pool.name, .directory = pool.directory, .thick = pool.thick});
@@ -89,6 +91,12 @@ Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config,
   }
   TRYV(reconcile(*core));
   return std::unique_ptr<VolumeManager>{new VolumeManager{std::move(core)}};
+}
+
+void VolumeManager::watch_hand_overs(const std::stop_token& stop, std::chrono::steady_clock::time_point until) {
+  while (core_->handed_over.wait(stop, until)) {
+    name_bystanders(*core_);
+  }
 }
 
 template <class Work>

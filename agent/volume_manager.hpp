@@ -1,8 +1,10 @@
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <set>
+#include <stop_token>
 #include <string>
 
 #include "agent/core.hpp"
@@ -36,6 +38,9 @@ class VolumeManager final : public csi::VolumeOps {
 
   /// One round of repairs (repairs.hpp). Touches devices: to be called after the socket is open, by one thread that may block.
   void repair(const std::stop_token& stop = {}) { repairs_.round(stop); }
+  /// Until then, or until it is told to stop: names who else has the volumes that are handed over (hand_over.hpp), as they are. By the
+  /// same thread.
+  void watch_hand_overs(const std::stop_token& stop, std::chrono::steady_clock::time_point until);
   /// What is being worked on: `NodeStageVolume of data-db-0-1a2b3c4d since …`.
   [[nodiscard]] std::vector<std::string> running() { return locks_.held(); }
   /// Repairs since the start, by kind.

@@ -40,9 +40,7 @@ class FakeRig {
     config.run_dir = temp_.path() / "run";
     config.pools = {PoolConfig{.name = "default", .directory = "/pool", .thick = thick, .is_default = true}};
     manager.reset();
-    auto opened =
-        VolumeManager::open(config, node, std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>()),
-                            {.boot_id = boot, .grows_mounted_ext4 = grows_mounted_ext4});
+    auto opened = VolumeManager::open(config, node, log, {.boot_id = boot, .grows_mounted_ext4 = grows_mounted_ext4});
     REQUIRE(opened);
     manager = std::move(opened.value());
   }
@@ -113,6 +111,7 @@ class FakeRig {
   std::string record_file() const { return temp_.path() / "state" / "volumes" / (id + ".json"); }
 
   FakeNode node;
+  std::shared_ptr<spdlog::logger> log = std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>());
   std::unique_ptr<VolumeManager> manager;
   std::string id;
   std::string boot = "boot";

@@ -45,7 +45,25 @@ TEST_CASE("identity: an ordinal's volume is that ordinal's, whatever dashes the 
            {"datadb-0", "db-0", false},
            {"data-db-00", "db-00", false},  // no ordinal is written so
            {"data-db", "db", false},        // no ordinal at all
-           {"data-100-7", "100-7", true}}) {
+           {"data-100-7", "100-7", true},
+           {"data-db-5", "db-5", true},  // a set that starts at five
+           {"data-db-4294967296", "db-4294967296", true},
+           {"data-db-0-0", "db-0-0", true},  // sets db and db-0 side by side
+           {"data-db-0-0", "db-0", false},
+           {"data-db-0", "db-0-0", false},
+           {"data-db-0", "0", false},
+           {"data-db-0", "-0", false},
+           {"data-db-0-1", "0-1", true},  // a set named 0, by the template data-db
+           {"data-web.v1-0", "web.v1-0", true},
+           {"data--db-0", "db-0", false},   // no template ends with a dash
+           {"data-db--0", "db--0", false},  // nor a set
+           {"Data-db-0", "db-0", false},
+           {"da.ta-db-0", "db-0", false},
+           {"data-DB-0", "DB-0", false},
+           {"data-d_b-0", "d_b-0", false},
+           {"data-.db-0", ".db-0", false},
+           {std::string(64, 'a') + "-db-0", "db-0", false},
+           {std::string(63, 'a') + "-db-0", "db-0", true}}) {
     CAPTURE(c.claim, c.pod);
     const auto verdict = check_identity(Identity::ordinal, {.name_space = "prod", .name = c.claim}, pod(c.pod));
     CHECK(bool(verdict) == c.may);
@@ -177,7 +195,7 @@ TEST_CASE("hand-over: a deleted pod's processes that still have the volume hold 
     rig.crash();
     REQUIRE(rig.stage());
   }
-  refused(rig.publish("/pods/b", single, "db-9"), ErrorCode::failed_precondition, "process 4711 (postgres) has it at /var/lib/postgresql");
+  refused(rig.publish("/pods/b", single, "db-9"), ErrorCode::failed_precondition, "process 4711 (postgres, mount namespace ");
   CHECK(rig.publish("/pods/a2", single, "db-0"));  // the same pod goes on
   REQUIRE(rig.unpublish("/pods/a2"));
   pod_ends();
@@ -271,7 +289,8 @@ TEST_CASE("hand-over: on bare metal the unit's processes hold, each time anew, a
     });
     REQUIRE(rig.unpublish());
     rig.crash();
-    refused(rig.publish_with("/pods/b", single, claim("db-9", "other.service")), ErrorCode::failed_precondition, "process 4711 (postgres)");
+    refused(rig.publish_with("/pods/b", single, claim("db-9", "other.service")), ErrorCode::failed_precondition,
+            "process 4711 (postgres, ");
     CHECK(rig.publish_with("/pods/c", single, claim("db-0", unit)));  // it goes on
     REQUIRE(rig.unpublish("/pods/c"));
     rig.node.with([&](FakeState& state) {
