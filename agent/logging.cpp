@@ -46,8 +46,12 @@ Scalar decode(std::string_view text) {
   return {value, length};
 }
 
-/// C0, DEL and C1, which terminals act on, and the separators that some readers take for line ends.
-bool must_escape(std::uint32_t value) { return value < 0x20 || (value >= 0x7F && value < 0xA0) || value == 0x2028 || value == 0x2029; }
+/// C0, DEL and C1, which terminals act on; the separators that some readers take for line ends; and the marks that turn a line's direction,
+/// with which a name can look like another one.
+bool must_escape(std::uint32_t value) {
+  return value < 0x20 || (value >= 0x7F && value < 0xA0) || (value >= 0x2028 && value <= 0x202E) || (value >= 0x2066 && value <= 0x2069) ||
+         value == 0x200E || value == 0x200F || value == 0x061C;
+}
 
 void append_escape(std::string& out, std::uint32_t value) {
   switch (value) {

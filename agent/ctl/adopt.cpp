@@ -67,7 +67,7 @@ Result<Exit> adopt(Session& session, const Options& options) {
 void add_adopt(CLI::App& app, Session& session) {
   CLI::App* command = app.add_subcommand("adopt", "Take an existing filesystem as a volume; shows first what it holds");
   const auto options = std::make_shared<Options>();
-  command->add_option("DEVICE", options->device, "A block device, or an image file in a pool's directory")->type_name("DEVICE")->required();
+  command->add_option("device", options->device, "A block device, or an image file in a pool's directory")->type_name("DEVICE")->required();
   command->add_option("--name", options->name, "The volume's name; by default after the device")->type_name("NAME");
   command->add_option("--pool", options->pool, "The pool that it becomes a volume of")->type_name("POOL");
   command->add_flag("--yes", options->yes, "Do it; without it, it is shown what the device holds");

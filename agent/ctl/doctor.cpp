@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "agent/config.hpp"
+#include "agent/ctl/claim_file.hpp"
 #include "agent/ctl/commands.hpp"
 #include "agent/ctl/local_checks.hpp"
 #include "agent/ctl/views.hpp"
@@ -13,25 +14,36 @@ namespace {
 
 Verdict verdict_of(const std::string& text) { return text == "ok" ? Verdict::ok : text == "warning" ? Verdict::warning : Verdict::failed; }
 
+Check check_claims(const std::string& directory) {
+  const auto sets = load_claim_sets(directory);
+  if (!sets) {
+    return {.name = "claim files",
+            .verdict = Verdict::failed,
+            .detail = sets.error().message,
+            .remedy = "mend the file; its claims don't start until then"};
+  }
+  return {.name = "claim files",
+          .verdict = Verdict::ok,
+          .detail = counted(static_cast<std::int64_t>(sets.value().size()), "set") + " in " + directory,
+          .remedy = {}};
+}
+
 /// The agent's own checks first: where it and we looked at the same, what it sees counts.
 std::vector<Check> all_checks(Session& session) {
   std::vector<Check> checks{check_socket("agent", session.admin_socket()),
                             check_socket("CSI socket", agent::endpoint_path(session.endpoint()))};
-  if (checks.front().verdict == Verdict::ok) {
-    const auto answer = session.admin().get("/v1/doctor");
-    if (answer) {
-      for (const nlohmann::json& check : list_at(answer.value(), "checks")) {
-        checks.push_back({.name = text_at(check, "name"),
-                          .verdict = verdict_of(text_at(check, "verdict")),
-                          .detail = text_at(check, "detail"),
-                          .remedy = text_at(check, "remedy")});
-      }
-    } else {
-      checks.front() = {.name = "agent",
-                        .verdict = Verdict::failed,
-                        .detail = answer.error().message,
-                        .remedy = "see `journalctl -u ordinald`, and `systemctl restart ordinald` (mounts go on serving)"};
+  if (const auto answer = session.admin().get("/v1/doctor"); answer) {
+    for (const nlohmann::json& check : list_at(answer.value(), "checks")) {
+      checks.push_back({.name = text_at(check, "name"),
+                        .verdict = verdict_of(text_at(check, "verdict")),
+                        .detail = text_at(check, "detail"),
+                        .remedy = text_at(check, "remedy")});
     }
+  } else if (checks.front().verdict == Verdict::ok) {  // it listens, and no more
+    checks.front() = {.name = "agent",
+                      .verdict = Verdict::failed,
+                      .detail = answer.error().message,
+                      .remedy = "see `journalctl -u ordinald`, and `systemctl restart ordinald` (mounts go on serving)"};
   }
   for (Check& check : local_checks(this_node())) {
     const bool has_it = std::ranges::any_of(checks, [&](const Check& other) { return other.name == check.name; });
@@ -39,6 +51,7 @@ std::vector<Check> all_checks(Session& session) {
       checks.push_back(std::move(check));
     }
   }
+  checks.push_back(check_claims(session.claims_dir()));
   // The worst first.
   std::ranges::stable_sort(checks, [](const Check& a, const Check& b) { return a.verdict > b.verdict; });
   return checks;

@@ -74,7 +74,7 @@ void add_rebind(CLI::App& app, Session& session) {
   CLI::App* command = app.add_subcommand("rebind", "Give a kept volume to another claim; shows first who has had it");
   const auto options = std::make_shared<Options>();
   add_volume_argument(*command, options->volume);
-  command->add_option("CLAIM", options->claim, "NAMESPACE/CLAIM that it belongs to from now on")->type_name("CLAIM")->required();
+  command->add_option("claim", options->claim, "NAMESPACE/CLAIM that it belongs to from now on")->type_name("CLAIM")->required();
   command->add_flag("--yes", options->yes, "Do it; without it, it is shown what would be done");
   session.run_with(*command, [&session, options] { return rebind(session, *options); });
 }

@@ -1,4 +1,5 @@
 #include <string>
+#include <utility>
 
 #include "agent/ctl/commands.hpp"
 #include "agent/ctl/text.hpp"
@@ -40,7 +41,8 @@ void print_status(Console& console, const nlohmann::json& status) {
                 " published, ", std::to_string(number_at(volumes, "staged")), " staged, ",
                 Words{std::to_string(unhealthy) + " unhealthy", unhealthy > 0 ? Tone::bad : Tone::plain}});
   if (const std::int64_t findings = number_at(status, "findings"); findings > 0) {
-    console.line({Words{counted(findings, "finding"), Tone::warning}, " that need a person: `ordinalctl orphans` lists them"});
+    console.line({Words{counted(findings, "finding"), Tone::warning},
+                  findings == 1 ? " that needs a person: `ordinalctl orphans`" : " that need a person: `ordinalctl orphans`"});
   }
   std::string repairs;
   for (const auto& [kind, number] : object_at(status, "repairs").items()) {
@@ -54,11 +56,11 @@ void print_status(Console& console, const nlohmann::json& status) {
   console.line();
   print_pools(console, list_at(status, "pools"));
   console.line();
-  console.field("node", text_at(status, "nodeId"), 8);
-  console.field("plugin", text_at(status, "pluginName"), 8);
-  console.field("endpoint", text_at(status, "endpoint"), 8);
-  console.field("state", text_at(status, "stateDir"), 8);
-  console.field("run", text_at(status, "runDir"), 8);
+  for (const auto& [label, key] : {std::pair{"plugin", "pluginName"}, {"endpoint", "endpoint"}, {"state", "stateDir"}, {"run", "runDir"}}) {
+    if (const std::string text = text_at(status, key); !text.empty()) {
+      console.field(label, text, 8);
+    }
+  }
 }
 
 Result<Exit> status(Session& session) {

@@ -112,7 +112,7 @@ void print_left(Console& console, const nlohmann::json& answer) {
 }
 
 void add_volume_argument(CLI::App& command, std::string& volume) {
-  command.add_option("VOLUME", volume, "The volume's id, its name, or its claim as NAMESPACE/CLAIM")->type_name("VOLUME")->required();
+  command.add_option("volume", volume, "The volume's id, its name, or its claim as NAMESPACE/CLAIM")->type_name("VOLUME")->required();
 }
 
 std::string volume_path(const std::string& volume) { return "/v1/volumes/" + percent_encoded(volume); }

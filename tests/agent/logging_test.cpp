@@ -14,6 +14,7 @@ TEST_CASE("a message stays one line, drives no terminal and is UTF-8", "[logging
   CHECK(text("\xc2\x9b"
              "31m") == "\\u009b31m");  // CSI as one C1 character
   CHECK(text("\xe2\x80\xa8") == "\\u2028");
+  CHECK(text("a\u202egpj.b\u2066\u200f") == "a\\u202egpj.b\\u2066\\u200f");  // they turn the direction of what follows
   CHECK(text("a\xff"
              "b") ==
         "a\xef\xbf\xbd"

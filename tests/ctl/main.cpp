@@ -1,0 +1,23 @@
+#define CATCH_CONFIG_RUNNER
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <clocale>
+#include <cstdio>
+#include <exception>
+
+#include "tests/support/mount_namespace.hpp"
+
+/// ordinalctl: its units, its program against a server that answers oddly, and against a real agent.
+int main(int argc, char** argv) {
+  try {
+    std::setlocale(LC_CTYPE, "C.UTF-8");
+    if (::geteuid() == 0) {
+      ordinald::testing::enter_private_mount_namespace();
+    }
+    return Catch::Session().run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "test_ctl: %s\n", error.what());
+    return 1;
+  }
+}
