@@ -4,6 +4,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <string>
@@ -452,9 +453,11 @@ TEST_CASE("ctl: doctor merges what the agent sees with what it sees itself, the 
   CHECK_THAT(text.out, Contains("→ boot another"));
 
   ::chmod(world.agent.path().c_str(), 0666);
-  for (const json& check : world.ctl.json({"doctor"}, 6).at("checks")) {
-    if (check.at("name") == "agent") CHECK_THAT(check.at("detail").get<std::string>(), Contains("open to others"));
-  }
+  const json open = world.ctl.json({"doctor"}, 6);
+  const auto named_agent = [](const json& check) { return check.at("name") == "agent"; };
+  const auto found = std::ranges::find_if(open.at("checks"), named_agent);
+  REQUIRE(found != open.at("checks").end());
+  CHECK_THAT(found->at("detail").get<std::string>(), Contains("open to others"));
 }
 
 }  // namespace ordinald::testing
