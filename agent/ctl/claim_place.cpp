@@ -161,8 +161,12 @@ std::string kept_directory(const ClaimSet& set) {
 void tidy_above(const std::string& target, const std::string& keeps) {
   const std::string beneath = keeps.ends_with('/') ? keeps : keeps + "/";
   std::filesystem::path directory = std::filesystem::path{target}.parent_path();
-  while (directory.string().starts_with(beneath) && directory.string() != beneath && ::rmdir(directory.c_str()) == 0) {
-    acted("removing", directory.string());
+  while (directory.string().starts_with(beneath) && directory.string() != beneath) {
+    if (::rmdir(directory.c_str()) == 0) {
+      acted("removing", directory.string());
+    } else if (errno != ENOENT) {  // which a run that was killed left half done
+      break;
+    }
     directory = directory.parent_path();
   }
 }
