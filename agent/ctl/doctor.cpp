@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,7 @@ Check check_claims(const std::string& directory) {
           .remedy = {}};
 }
 
-/// The agent's own checks first: where it and we looked at the same, what it sees counts.
+/// The worst first. Where the agent and we looked at the same, what it sees counts.
 std::vector<Check> all_checks(Session& session) {
   std::vector<Check> checks{check_socket("agent", session.admin_socket()),
                             check_socket("CSI socket", agent::endpoint_path(session.endpoint()))};
@@ -52,9 +53,11 @@ std::vector<Check> all_checks(Session& session) {
     }
   }
   checks.push_back(check_claims(session.claims_dir()));
-  // The worst first.
-  std::ranges::stable_sort(checks, [](const Check& a, const Check& b) { return a.verdict > b.verdict; });
-  return checks;
+  std::vector<Check> sorted;
+  for (const Verdict verdict : {Verdict::failed, Verdict::warning, Verdict::ok}) {
+    std::ranges::copy_if(checks, std::back_inserter(sorted), [&](const Check& check) { return check.verdict == verdict; });
+  }
+  return sorted;
 }
 
 void print_checks(Console& console, const std::vector<Check>& checks) {

@@ -27,6 +27,14 @@ void print_explanation(Console& console, const nlohmann::json& answer) {
     console.heading("Held by");
     print_holds(console, holds, now);
   }
+  if (const auto& others = list_at(answer, "others"); !others.empty()) {
+    console.heading("Seen by others, which blocks nothing");
+    print_processes(console, others);
+  }
+  if (const std::string unchecked = text_at(answer, "unchecked"); !unchecked.empty()) {
+    console.line();
+    console.line({Words{"not checked: ", Tone::warning}, unchecked});
+  }
   if (const auto& remedies = list_at(answer, "remedies"); !remedies.empty()) {
     console.heading("What to do");
     for (const nlohmann::json& remedy : remedies) {

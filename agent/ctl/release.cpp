@@ -16,11 +16,19 @@ struct Options {
   bool yes = false;
 };
 
+/// A holder goes by NAMESPACE/NAME, its uid or its unit; who is known by none of these, by `unknown`.
+bool is_named(const nlohmann::json& holder, const std::string& text) {
+  const std::string name = text_at(holder, "name");
+  const std::string uid = text_at(holder, "uid");
+  const std::string unit = text_at(holder, "unit");
+  if (name.empty() && uid.empty() && unit.empty()) {
+    return text == "unknown";
+  }
+  return !text.empty() && ((!name.empty() && text == text_at(holder, "namespace") + "/" + name) || text == uid || text == unit);
+}
+
 bool is_meant(const nlohmann::json& hold, const Options& options) {
-  const auto& holder = object_at(hold, "holder");
-  const std::string name = text_at(holder, "namespace") + "/" + text_at(holder, "name");
-  const bool same = options.holder == name || (!text_at(holder, "uid").empty() && options.holder == text_at(holder, "uid"));
-  return same && (options.target.empty() || options.target == text_at(hold, "target"));
+  return is_named(object_at(hold, "holder"), options.holder) && (options.target.empty() || options.target == text_at(hold, "target"));
 }
 
 Failure nobody(const std::string& id, const nlohmann::json& holds, const Options& options) {
@@ -88,7 +96,9 @@ void add_release(CLI::App& app, Session& session) {
   CLI::App* command = app.add_subcommand("release", "End a hold by hand; shows first what is still mounted where");
   const auto options = std::make_shared<Options>();
   add_volume_argument(*command, options->volume);
-  command->add_option("--holder", options->holder, "Whose hold: NAMESPACE/NAME, or the pod's uid")->type_name("HOLDER")->required();
+  command->add_option("--holder", options->holder, "Whose hold: NAMESPACE/NAME, a pod's uid, a unit, or unknown")
+      ->type_name("HOLDER")
+      ->required();
   command->add_option("--target", options->target, "Only the hold at this path")->type_name("DIR");
   command->add_flag("--yes", options->yes, "Do it; without it, it is shown what would be done");
   session.run_with(*command, [&session, options] { return release(session, *options); });

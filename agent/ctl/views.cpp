@@ -11,8 +11,9 @@
 
 namespace ordinald::ctl {
 
-std::string counted(std::int64_t number, std::string_view noun) {
-  return std::to_string(number) + " " + std::string{noun} + (number == 1 ? "" : "s");
+std::string counted(std::int64_t number, std::string_view noun, std::string_view plural) {
+  const std::string many = plural.empty() ? std::string{noun} + "s" : std::string{plural};
+  return std::to_string(number) + " " + (number == 1 ? std::string{noun} : many);
 }
 
 void print_problems(Console& console, const nlohmann::json& problems, Tone tone) {
@@ -63,14 +64,26 @@ void print_holds(Console& console, const nlohmann::json& holds, Time now) {
   for (const nlohmann::json& hold : holds) {
     console.line({"  ", Words{holder_text(object_at(hold, "holder")), Tone::bold}, " at ", text_at(hold, "target"), ", since ",
                   when_text(text_at(hold, "since"), now)});
-    if (hold.contains("mounted")) {
+    if (const std::string ended = text_at(hold, "ended"); !ended.empty()) {
+      console.line({"    that hold is over (", ended, "), but processes of it still have the volume"});
+    } else if (hold.contains("mounted")) {
       console.line({"    ", flag_at(hold, "mounted") ? "still mounted there" : "not mounted there any more"});
     }
-    for (const nlohmann::json& process : list_at(hold, "processes")) {
-      const std::string where = text_at(process, "mountPoint");
-      console.line({"    process ", Words{std::to_string(number_at(process, "pid")), Tone::bold}, " (", text_at(process, "command"), ")",
-                    where.empty() ? "" : ", which has it at " + where, flag_at(process, "namespaceHost") ? " on the host" : ""});
+    print_processes(console, list_at(hold, "processes"));
+    if (const std::int64_t unseen = number_at(hold, "unseen"); unseen > 0) {
+      console.line({"    and ", counted(unseen, "process", "processes"), " of it that can't be looked into"});
     }
+  }
+}
+
+void print_processes(Console& console, const nlohmann::json& processes) {
+  for (const nlohmann::json& process : processes) {
+    const std::string where = text_at(process, "mountPoint");
+    console.line({"    process ", Words{std::to_string(number_at(process, "pid")), Tone::bold}, " (", text_at(process, "command"), ")",
+                  where.empty() ? "" : ", which has it at " + where,
+                  where.empty() || !process.contains("namespaceHost") ? ""
+                  : flag_at(process, "namespaceHost")                 ? " (on the host)"
+                                                                      : " (in a mount namespace of its own)"});
   }
 }
 

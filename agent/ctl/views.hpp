@@ -22,6 +22,9 @@ std::string holder_text(const nlohmann::json& holder);
 /// Holds or publications: who, where, since when, whether it is mounted still, and the processes behind it.
 void print_holds(Console& console, const nlohmann::json& holds, Time now);
 
+/// Processes that have a volume, one a line.
+void print_processes(Console& console, const nlohmann::json& processes);
+
 /// A volume's past holders, oldest first.
 void print_history(Console& console, const nlohmann::json& volume, Time now);
 
@@ -35,6 +38,6 @@ void add_volume_argument(CLI::App& command, std::string& volume);
 std::string volume_path(const std::string& volume);
 
 /// `3 volumes`, `1 volume`.
-std::string counted(std::int64_t number, std::string_view noun);
+std::string counted(std::int64_t number, std::string_view noun, std::string_view plural = "");
 
 }  // namespace ordinald::ctl

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <string>
 
+#include "agent/ctl/admin_client.hpp"
 #include "tests/ctl/ctl_program.hpp"
 #include "tests/ctl/fake_agent.hpp"
 #include "tests/support/temp.hpp"
@@ -140,6 +141,15 @@ TEST_CASE("ctl: the agent's refusal is status 1 with its words, busy is 4") {
   const Ran in_json = world.ctl({"show", "x", "--output", "json"});
   CHECK(in_json.status == 1);
   CHECK(json::parse(in_json.err) == json{{"error", {{"code", "NOT_FOUND"}, {"message", "there is no volume 'x'"}}}});
+}
+
+TEST_CASE("ctl: an agent that does not answer is given up in time, and the message says that it may be stuck") {
+  World world;
+  world.agent.be_silent("GET /v1/status");
+  const auto answer = ctl::AdminClient{world.agent.path(), std::chrono::milliseconds{200}}.get("/v1/status");
+  REQUIRE_FALSE(answer);
+  CHECK(answer.error().status == ctl::Exit::unreachable);
+  CHECK_THAT(answer.error().message, Contains("did not answer /v1/status within 1 s") && Contains("journalctl"));
 }
 
 TEST_CASE("ctl: what is no agent's answer is said so, and never printed raw") {
@@ -369,7 +379,10 @@ TEST_CASE("ctl: nothing is changed without --yes") {
   const Ran release = world.ctl({"release", "v", "--holder", "0b8f-1"});  // by uid
   CHECK(release.status == 5);
   CHECK_THAT(release.out, Contains("process 4711 (postgres), which has it at /data") && Contains("end them first"));
-  CHECK(world.ctl({"release", "v", "--holder", "prod/db-9"}).status == 1);
+  const Ran nobody = world.ctl({"release", "v", "--holder", "prod/db-9"});
+  CHECK(nobody.status == 1);
+  CHECK_THAT(nobody.err, Contains("held by prod/db-0 (uid 0b8f-1) at /pods/0b8f-1/volume"));
+  CHECK(world.ctl({"release", "v", "--holder", "unknown"}).status == 1);
   CHECK(world.ctl({"release", "v", "--holder", "prod/db-0", "--target", "/elsewhere"}).status == 1);
 }
 
