@@ -216,6 +216,9 @@ Result<Exit> show_and_do(Session& session, const Plan& plan, bool yes, bool asks
     }
     return session.needs_yes();
   }
+  for (const Step& step : plan.steps) {
+    TRYV(refuse_twins(step.claim, step.volume));
+  }
   TRYV(work());
   if (session.json()) {
     session.print_json(json_of(plan, true));

@@ -38,16 +38,19 @@ Result<Exit> claim(Session& session, const ClaimOptions& options) {
   TRY(const Member member, split_ordinal_name(options.ordinal));
   TRYV(set_of(session, member));
   Patience patience{session, options.ordinal, std::chrono::seconds{options.timeout}};
-  TRY(const PlaceLock lock, PlaceLock::take(options.ordinal, patience));
-  // Read anew: `scale` and `delete` change the file before they look for ordinals that are claimed.
-  TRY(const ClaimSet set, set_of(session, member));
-  TRYV(refuse_shared_claims(session.claims_dir(), set));
-  if (!has_ordinal(set, member.ordinal)) {
-    return failure(Exit::usage, "set " + set.name + " has " + std::to_string(set.replicas) + " replicas from ordinal " +
-                                    std::to_string(set.start_ordinal) + " on, " + options.ordinal + " is none of them (ordinalctl scale)");
-  }
   Claims claims{session};
-  TRY(const auto volumes, claims.claim(set, member.ordinal, options.unit.empty() ? unit_of(set, member.ordinal) : options.unit, patience));
+  TRY(const auto volumes, patience.until_done(Waits::for_holders, [&](std::chrono::milliseconds) -> Result<std::vector<ClaimedVolume>> {
+    TRY(const PlaceLock lock, PlaceLock::take(options.ordinal, patience));
+    // Read anew: `scale` and `delete` change the file before they look for ordinals that are claimed.
+    TRY(const ClaimSet set, set_of(session, member));
+    TRYV(refuse_shared_claims(session.claims_dir(), set));
+    if (!has_ordinal(set, member.ordinal)) {
+      return failure(Exit::usage, "set " + set.name + " has " + std::to_string(set.replicas) + " replicas from ordinal " +
+                                      std::to_string(set.start_ordinal) + " on, " + options.ordinal +
+                                      " is none of them (ordinalctl scale)");
+    }
+    return claims.claim(set, member.ordinal, options.unit.empty() ? unit_of(set, member.ordinal) : options.unit, patience);
+  }));
   nlohmann::json list = nlohmann::json::array();
   for (const ClaimedVolume& volume : volumes) {
     list.push_back({{"template", volume.of}, {"claim", volume.claim}, {"id", volume.id}, {"path", volume.target}});

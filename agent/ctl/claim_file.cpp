@@ -110,7 +110,8 @@ bool is_mount_path(std::string_view text) {
   if (!path || !path->starts_with('/') || path->ends_with('/') || path->size() >= 2048 || path->contains("//")) {
     return false;
   }
-  return std::ranges::none_of(*path, [](char c) { return static_cast<unsigned char>(c) <= 0x20 || c == 0x7f || c == '"' || c == '\\'; }) &&
+  return std::ranges::none_of(
+             *path, [](char c) { return static_cast<unsigned char>(c) <= 0x20 || c == 0x7f || std::string_view{"\"\\$`'"}.contains(c); }) &&
          std::ranges::none_of(std::filesystem::path{*path}, [](const auto& part) { return part == ".." || part == "."; });
 }
 
@@ -255,10 +256,10 @@ constexpr Field<ClaimSet> set_fields[] = {
      [](ClaimSet& set, const json& value, const std::string& path) { return read_object<ClaimSet>(set, value, path, retention_fields); }},
     {"mountPath",
      [](ClaimSet& set, const json& value, const std::string& path) {
-       return store(
-           set.mount_path,
-           read_string(value, path, "an absolute path without \"..\", blanks and quotes, with {set}, {ordinal} and {template} in it",
-                       is_mount_path));
+       return store(set.mount_path,
+                    read_string(value, path,
+                                "an absolute path without \"..\", blanks, quotes and dollars, with {set}, {ordinal} and {template} in it",
+                                is_mount_path));
      }},
     {"owner", [](ClaimSet& set, const json& value,
                  const std::string& path) { return store(set.owner, read_string(value, path, "a user's name or number", is_account)); }},

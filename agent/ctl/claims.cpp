@@ -38,7 +38,23 @@ std::string value_at(const csi::StringMap& map, const char* key) {
 
 std::string text_of(std::uint64_t size) { return size_text(static_cast<std::int64_t>(size)); }
 
+/// A refusal that ends when somebody lets go.
+Result<void> by_holder(Result<void> result) {
+  if (!result && (result.error().code == "FAILED_PRECONDITION" || result.error().code == "ALREADY_EXISTS")) {
+    return Failure{Exit::busy, result.error().code, result.error().message};
+  }
+  return result;
+}
+
 }  // namespace
+
+Result<void> refuse_twins(const std::string& claim, const KnownVolume& volume) {
+  if (volume.twin.empty()) {
+    return mount::success();
+  }
+  return failure(Exit::failed, "two volumes have the claim host/" + claim + ": " + volume.id + " and " + volume.twin +
+                                   "; bind one of them to another claim (ordinalctl rebind)");
+}
 
 Result<std::map<std::string, KnownVolume>> Claims::volumes(Patience& patience) {
   TRY(const auto all, patience.until_done(Waits::for_calls, [&](Timeout timeout) { return client_.list_volumes(timeout); }));
@@ -48,10 +64,10 @@ Result<std::map<std::string, KnownVolume>> Claims::volumes(Patience& patience) {
     if (claim.empty() || value_at(volume.context, pvc_namespace) != claim_namespace) {
       continue;
     }
-    const auto [other, added] = volumes.emplace(claim, KnownVolume{.id = volume.id, .size = static_cast<std::uint64_t>(volume.capacity)});
+    const auto [first, added] =
+        volumes.emplace(claim, KnownVolume{.id = volume.id, .size = static_cast<std::uint64_t>(volume.capacity), .twin = {}});
     if (!added) {
-      return failure(Exit::failed, "two volumes have the claim host/" + claim + ": " + other->second.id + " and " + volume.id +
-                                       "; bind one of them to another claim (ordinalctl rebind), or delete it");
+      first->second.twin = volume.id;
     }
   }
   return volumes;
@@ -132,6 +148,7 @@ Result<std::vector<ClaimedVolume>> Claims::places(const ClaimSet& set, std::int6
   for (const ClaimTemplate& of : set.templates) {
     const std::string claim = claim_name(of, set, ordinal);
     if (const auto found = known.find(claim); found != known.end()) {
+      TRYV(refuse_twins(claim, found->second));
       places.push_back({.of = of.name,
                         .claim = claim,
                         .id = found->second.id,
@@ -183,7 +200,7 @@ Result<std::vector<ClaimedVolume>> Claims::claim(const ClaimSet& set, std::int64
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     const ClaimTemplate& of = set.templates[i];
     const auto found = known.find(wanted[i].claim);
-    const KnownVolume volume = found == known.end() ? KnownVolume{.id = wanted[i].id, .size = of.size} : found->second;
+    const KnownVolume volume = found == known.end() ? KnownVolume{.id = wanted[i].id, .size = of.size, .twin = {}} : found->second;
     std::optional<Failure> not_grown;
     if (volume.size < of.size) {
       // Less room than was asked for is no reason to keep a database from starting.
@@ -222,7 +239,7 @@ Result<void> Claims::bring_up(const ClaimTemplate& of, const ClaimedVolume& volu
   }));
   acted("NodeStageVolume", volume.id);
   const std::string above = std::filesystem::path{volume.target}.parent_path();
-  return patience.until_done(Waits::for_holders, [&](Timeout timeout) -> Result<void> {
+  return patience.until_done(Waits::for_calls, [&](Timeout timeout) -> Result<void> {
     // Another ordinal's unclaim may tidy away a directory that both have, until this one is mounted in it.
     TRYV(mount::make_directories(above));
     acted("making the directory", above);
@@ -238,7 +255,7 @@ Result<void> Claims::bring_up(const ClaimTemplate& of, const ClaimedVolume& volu
     if (!published && !std::filesystem::exists(above)) {
       return Failure{Exit::busy, "ABORTED", above + " was removed while " + volume.claim + " was being published; once more"};
     }
-    return published;
+    return by_holder(published);
   });
 }
 
@@ -253,7 +270,7 @@ Result<void> Claims::unclaim(const std::string& ordinal, const std::vector<Claim
 
 Result<void> Claims::take_back(const ClaimedVolume& volume, Patience& patience) {
   const auto over = [&](const char* call, auto attempt) -> Result<void> {
-    auto done = patience.until_done(Waits::for_holders, attempt);
+    auto done = patience.until_done(Waits::for_holders, [&](Timeout timeout) { return by_holder(attempt(timeout)); });
     acted(call, volume.id);
     return !done && done.error().code == "NOT_FOUND" ? Result<void>{mount::success()} : done;
   };

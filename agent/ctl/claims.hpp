@@ -25,17 +25,22 @@ inline constexpr const char* claim_namespace = "host";
 struct KnownVolume {
   std::string id{};
   std::uint64_t size = 0;
+  std::string twin{};  ///< another volume with the same claim; there should be none
 };
+
+/// Refuses where two volumes have the claim.
+Result<void> refuse_twins(const std::string& claim, const KnownVolume& volume);
 
 class Claims {
  public:
   explicit Claims(Session& session) : session_(session), client_(session.endpoint()) {}
 
-  /// All volumes that have a claim on bare metal, by its name. Refuses where two have the same.
+  /// All volumes that have a claim on bare metal, by its name.
   Result<std::map<std::string, KnownVolume>> volumes(Patience& patience);
 
   /// Makes what is missing, grows, stages, publishes for `host/<ordinal>` with the unit, settles the roots. Answers the volumes in the
-  /// order of the templates.
+  /// order of the templates. Does not wait for who has one (status busy): the caller does, without the ordinal's lock, which who has it
+  /// needs to give it back.
   Result<std::vector<ClaimedVolume>> claim(const ClaimSet& set, std::int64_t ordinal, const std::string& unit, Patience& patience);
 
   /// Takes back what was claimed and keeps the volumes. `expected`: what a claim would have put where, for when it isn't known any more.

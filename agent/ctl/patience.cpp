@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "agent/ctl/text.hpp"
 
@@ -32,7 +33,7 @@ bool Patience::passes(const Failure& failure, Waits waits) {
   if (failure.status == Exit::unreachable || code == "ABORTED" || code == "UNAVAILABLE" || code == "DEADLINE_EXCEEDED") {
     return true;
   }
-  return waits == Waits::for_holders && (code == "FAILED_PRECONDITION" || code == "ALREADY_EXISTS");
+  return waits == Waits::for_holders && failure.status == Exit::busy;
 }
 
 bool Patience::wait(const std::string& reason) {
@@ -68,7 +69,9 @@ void Patience::ended() {
 }
 
 Failure Patience::given_up(const Failure& last) {
-  ended();
+  if (std::exchange(gave_up_, true)) {
+    return last;  // an attempt within this one has said so
+  }
   const std::string lead = timeout_ > seconds{0} ? who_ + ": gave up after " + duration_text(timeout_) + ": " : who_ + ": ";
   return Failure{last.status == Exit::unreachable ? Exit::unreachable : Exit::busy, last.code, lead + last.message};
 }

@@ -12,11 +12,11 @@
 /// Single-threaded.
 namespace ordinald::ctl {
 
-/// What a refusal means to who waits, besides what always passes: no agent there for the moment, another call at work (ABORTED,
-/// UNAVAILABLE, DEADLINE_EXCEEDED).
+/// What is waited for. Besides that: no agent there for the moment, and another call at work (ABORTED, UNAVAILABLE, DEADLINE_EXCEEDED),
+/// which always pass.
 enum class Waits : std::uint8_t {
   for_calls,    ///< any other refusal stands
-  for_holders,  ///< FAILED_PRECONDITION and ALREADY_EXISTS too: somebody has the volume, and may let go
+  for_holders,  ///< those of status busy too: somebody has the volume, and may let go
 };
 
 class Patience {
@@ -25,32 +25,30 @@ class Patience {
   Patience(Session& session, std::string who, std::chrono::seconds timeout);
 
   /// Makes the attempt until it succeeds, is refused for good, or time is up: then the last refusal, with status unreachable or busy. The
-  /// attempt gets the time that its call may take: a call that takes longer is repeated, which joins it.
+  /// attempt gets the time that its call may take: a call that takes longer is repeated, which joins it. An attempt may wait itself, with
+  /// the same patience.
   template <class Attempt>
   auto until_done(Waits waits, Attempt attempt) -> decltype(attempt(std::chrono::milliseconds{})) {
-    while (true) {
-      auto result = attempt(slice());
-      if (result) {
-        ended();
-        return result;
-      }
-      if (!passes(result.error(), waits)) {
-        ended();
-        return result;
-      }
-      if (!wait(result.error().message)) {
-        return given_up(result.error());
-      }
+    ++depth_;
+    auto result = attempt(slice());
+    while (!result && passes(result.error(), waits) && wait(result.error().message)) {
+      result = attempt(slice());
     }
+    if (--depth_ == 0) {
+      ended();
+    }
+    if (!result && passes(result.error(), waits)) {
+      return given_up(result.error());
+    }
+    return result;
   }
 
+ private:
   /// Says why, and waits a little; false: time is up.
   bool wait(const std::string& reason);
   Failure given_up(const Failure& last);
-  /// What was waited for is over.
+  /// What was waited for is over: takes the line away.
   void ended();
-
- private:
   [[nodiscard]] std::chrono::milliseconds slice() const;
   static bool passes(const Failure& failure, Waits waits);
   void say(const std::string& reason);
@@ -63,6 +61,8 @@ class Patience {
   Clock::time_point said_{};
   std::string reason_;
   std::chrono::milliseconds pause_{0};
+  int depth_ = 0;
+  bool gave_up_ = false;
 };
 
 }  // namespace ordinald::ctl

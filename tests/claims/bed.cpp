@@ -153,6 +153,15 @@ Ended ClaimBed::ctl(const std::vector<std::string>& arguments, const std::map<st
 void ClaimBed::start_agent() { agent_->start(); }
 void ClaimBed::kill_agent() { agent_->kill(); }
 
+void ClaimBed::reboot() {
+  kill_agent();
+  release_everything_beneath("/srv");
+  release_everything_beneath(root());
+  fs::remove_all(root() / "agent" / "run");
+  fs::remove_all(run_dir());
+  start_agent();
+}
+
 std::map<std::string, csi::Volume> ClaimBed::volumes() {
   std::map<std::string, csi::Volume> by_claim;
   auto all = client_.list_volumes(std::chrono::seconds(30));

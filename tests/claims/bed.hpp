@@ -80,6 +80,8 @@ class ClaimBed {
 
   void start_agent();
   void kill_agent();
+  /// Power off and on, as far as that goes without a machine of one's own: mounts, loop devices and what lies beneath /run are gone.
+  void reboot();
   ctl::CsiClient& client() { return client_; }
   /// By claim; all of them are of namespace host.
   std::map<std::string, csi::Volume> volumes();

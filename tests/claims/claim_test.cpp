@@ -135,12 +135,20 @@ TEST_CASE("a claim waits for who has the volume, and says who", "[root]") {
 
   Running waiting = bed.start({"claim", "db-0", "--timeout", "60"});
   REQUIRE(waiting.prints("waiting"));
-  // Who comes second waits for the first's lock.
   Running second = bed.start({"claim", "db-0", "--timeout", "60"});
-  REQUIRE(second.prints("another ordinalctl is at work on db-0 (process " + std::to_string(waiting.pid())));
+  REQUIRE(second.prints("waiting"));
   other.let_go();
   CHECK(waiting.wait().status == 0);
   CHECK(second.wait().status == 0);
+  CHECK(is_mounted("/srv/db-0/data"));
+
+  // One who waits for a unit does not keep that unit from giving back.
+  REQUIRE(bed.ctl({"unclaim", "db-0"}).status == 0);
+  REQUIRE(bed.ctl({"claim", "db-0", "--unit", "a.service"}).status == 0);
+  Running next = bed.start({"claim", "db-0", "--unit", "b.service"});
+  REQUIRE(next.prints("host/db-0 (unit a.service)"));
+  REQUIRE(bed.ctl({"unclaim", "db-0", "--timeout", "10"}).status == 0);
+  CHECK(next.wait().status == 0);
   CHECK(is_mounted("/srv/db-0/data"));
 
   // A process in it keeps unclaim waiting.
@@ -153,10 +161,57 @@ TEST_CASE("a claim waits for who has the volume, and says who", "[root]") {
     CHECK(is_mounted("/srv/db-0/data"));
     Running unclaim = bed.start({"unclaim", "db-0"});
     REQUIRE(unclaim.prints("waiting"));
+    Running second_unclaim = bed.start({"unclaim", "db-0"});
+    REQUIRE(second_unclaim.prints("another ordinalctl is at work on db-0 (process " + std::to_string(unclaim.pid())));
     holds.kill();
     CHECK(unclaim.wait().status == 0);
+    CHECK(second_unclaim.wait().status == 0);
   }
   CHECK_FALSE(is_mounted("/srv/db-0/data"));
+}
+
+TEST_CASE("after a reboot a claim works again, with what was there", "[root]") {
+  ClaimBed bed;
+  bed.install("db");
+  REQUIRE(bed.ctl({"claim", "db-0"}).status == 0);
+  write_file("/srv/db-0/data/ours", "kept");
+  bed.reboot();
+  CHECK(fs::is_empty("/srv/db-0/data"));
+  REQUIRE(bed.ctl({"unclaim", "db-0"}).status == 0);  // of which nothing is left
+  REQUIRE(bed.ctl({"claim", "db-0"}).status == 0);
+  CHECK(read_file("/srv/db-0/data/ours") == "kept");
+  REQUIRE(bed.ctl({"unclaim", "db-0"}).status == 0);
+}
+
+TEST_CASE("a claim's volume is told by its claim, whatever its name", "[root]") {
+  ClaimBed bed;
+  bed.install("db", {{"replicas", 2}});
+  const auto make = [&](const std::string& name, const std::string& claim) {
+    const csi::StringMap parameters{
+        {"identity", "ordinal"}, {"csi.storage.k8s.io/pvc/namespace", "host"}, {"csi.storage.k8s.io/pvc/name", claim}};
+    auto made = bed.client().create_volume({.name = name,
+                                            .capacity = {.required = 64 << 20},
+                                            .capabilities = {{.mode = csi::AccessMode::single_node_single_writer}},
+                                            .parameters = parameters},
+                                           std::chrono::seconds{30});
+    REQUIRE(made.has_value());
+    CHECK(made.value().context.empty());  // what Kubernetes would keep for ever
+    return made.value().id;
+  };
+  const std::string of_0 = make("pvc-1", "data-db-0");
+  make("data-db-1", "data-web-7");  // has the name that the claim would have chosen
+  REQUIRE(bed.ctl({"claim", "db-0"}).status == 0);
+  REQUIRE(bed.ctl({"claim", "db-1"}).status == 0);
+  CHECK(bed.volumes().at("data-db-0").id == of_0);
+  CHECK(bed.volumes().size() == 3);
+
+  make("pvc-2", "data-db-0");
+  const Ended twins = bed.ctl({"claim", "db-0"});
+  CHECK(twins.status == 1);
+  CHECK_THAT(twins.err, Contains("two volumes have the claim host/data-db-0: ") && Contains(of_0));
+  CHECK(bed.ctl({"claim", "db-1"}).status == 0);
+  CHECK(bed.ctl({"unclaim", "db-0"}).status == 0);
+  CHECK(bed.ctl({"unclaim", "db-1"}).status == 0);
 }
 
 TEST_CASE("claims and unclaims of one ordinal at once leave it one or the other", "[root]") {
