@@ -49,6 +49,9 @@ TestCgroup::TestCgroup(const std::string& name, const std::string& hierarchy) : 
   parent_ = root_ + "/ordinald-test-" + std::to_string(::getpid()) + "-" + std::to_string(made++);
   path_ = parent_ + "/" + name;
   std::filesystem::create_directories(path_);
+  if (::access((path_ + "/cgroup.procs").c_str(), W_OK) != 0) {
+    throw std::runtime_error(path_ + " is no control group");
+  }
 }
 
 TestCgroup::~TestCgroup() {
