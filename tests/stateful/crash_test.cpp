@@ -95,6 +95,7 @@ struct Event {
   const char* name;
   std::function<Outcome(CrashWorld&)> act;
   grpc::StatusCode answer;
+  bool deadly = true;  ///< the agent is killed at its acts; false: it has none, or tests/crash has them
 };
 
 Outcome publish_new(CrashWorld& world) { return world.orchestrator.publish(world.volume, world.new_one); }
@@ -117,6 +118,7 @@ int sweep(const std::vector<Event>& events) {
   CrashWorld world;
   int deaths = 0;
   for (std::size_t deadly = 0; deadly < events.size(); ++deadly) {
+    if (!events[deadly].deadly) continue;
     for (std::uint32_t act = 1;; ++act) {
       std::optional<std::string> died_at;
       for (std::size_t i = 0; i < events.size(); ++i) {
@@ -144,25 +146,25 @@ int sweep(const std::vector<Event>& events) {
 TEST_CASE("a hand-over with the agent killed at each act", "[stateful][crash][root]") {
   int deaths = 0;
   deaths += sweep({{"publish the new before the old has gone", publish_new, FAILED_PRECONDITION},
-                   {"end the old", kill_old, OK},
+                   {"end the old", kill_old, OK, false},
                    {"publish the new before the old is unpublished", publish_new, FAILED_PRECONDITION},
                    {"unpublish the old", unpublish_old, OK},
                    {"publish the new", publish_new, OK},
                    {"unpublish the old, late", unpublish_old, OK}});
   deaths += sweep({{"unpublish the old, deleted by force", unpublish_old, OK},
                    {"publish the new while the old still runs", publish_new, FAILED_PRECONDITION},
-                   {"end the old", kill_old, OK},
+                   {"end the old", kill_old, OK, false},
                    {"publish the new", publish_new, OK}});
-  deaths += sweep({{"take the old target away", lose_target, OK},
+  deaths += sweep({{"take the old target away", lose_target, OK, false},
                    {"publish the new while the old still runs", publish_new, FAILED_PRECONDITION},
-                   {"end the old", kill_old, OK},
+                   {"end the old", kill_old, OK, false},
                    {"publish the new", publish_new, OK}});
-  deaths += sweep({{"end the old", kill_old, OK},
+  deaths += sweep({{"end the old", kill_old, OK, false},
                    {"unpublish the old", unpublish_old, OK},
                    {"unstage", unstage, OK},
-                   {"stage", stage, OK},
+                   {"stage", stage, OK, false},
                    {"publish the new", publish_new, OK}});
-  CHECK(deaths > 30);
+  CHECK(deaths > 20);
   std::printf("COUNT: deaths in hand-overs: %d\n", deaths);
 }
 
