@@ -31,7 +31,6 @@ using mount::make_error;
 using mount::success;
 using nlohmann::json;
 
-constexpr std::uint64_t mebi = std::uint64_t{1} << 20U;
 constexpr std::uint64_t largest_size = std::uint64_t{1} << 60U;
 constexpr std::int64_t most_replicas = 1000;
 constexpr std::int64_t largest_ordinal = 1000000;

@@ -21,7 +21,7 @@ std::vector<Step> beyond(const ClaimSet& set, const std::map<std::string, KnownV
       }
     }
   }
-  std::ranges::stable_sort(steps, {}, [](const Step& step) { return std::tuple{step.ordinal, step.of}; });
+  std::ranges::sort(steps, {}, [](const Step& step) { return std::tuple{step.ordinal, step.of}; });
   return steps;
 }
 
