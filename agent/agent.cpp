@@ -21,6 +21,8 @@
 #include <thread>
 #include <utility>
 
+#include "agent/admin/admin_api.hpp"
+#include "agent/admin/admin_endpoint.hpp"
 #include "agent/instance_lock.hpp"
 #include "agent/service_notify.hpp"
 #include "agent/volume_manager.hpp"
@@ -46,6 +48,8 @@ struct Agent::Parts {
   mount::UniqueFd zygote;  ///< a pidfd
   std::unique_ptr<mount::WorkerPool> workers;
   std::unique_ptr<VolumeManager> volumes;
+  std::unique_ptr<AdminApi> admin_api;
+  std::unique_ptr<AdminEndpoint> admin;
   std::unique_ptr<csi::Server> server;
 };
 
@@ -218,6 +222,15 @@ Result<std::unique_ptr<Agent>> Agent::start(const Config& config, mount::Zygote 
                                                        mount::WorkerPool::Options{.verb_deadline = config.device_timeout});
   TRY(parts->volumes, VolumeManager::open(config, *parts->workers, parts->log));
 
+  parts->admin_api = std::make_unique<AdminApi>(*parts->volumes, [&workers = *parts->workers] { return workers.hangs(); });
+  if (const std::string path = config.admin_socket.value_or(""); !path.empty()) {
+    auto admin = AdminEndpoint::start(path, *parts->admin_api, parts->log);
+    if (!admin) {
+      return admin.error().with_context("the admin socket");
+    }
+    parts->admin = std::move(admin).value();
+  }
+
   const csi::ServerOptions serve{
       .endpoint = config.endpoint,
       .plugin = {.name = config.plugin_name, .vendor_version = ORDINALD_VERSION, .controller_expansion = config.controller_expansion},
@@ -251,12 +264,16 @@ int Agent::run() {
             parts_->notify, *parts_->workers, parts_->zygote.get(), *parts_->volumes};
   std::jthread repairs{[this](const std::stop_token& stop) { repair_at_intervals(stop); }};
   const int status = loop.run([this, &repairs](milliseconds patience) {
+    if (parts_->admin) {
+      parts_->admin->stop();
+    }
     if (!parts_->server->shutdown(patience)) {
       return false;
     }
     repairs.request_stop();
     parts_->workers->stop();  // only a repair can still wait for a device: it is cut off, and done again by the next agent
     repairs.join();
+    parts_->admin.reset();
     parts_->server.reset();
     return true;
   });

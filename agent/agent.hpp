@@ -13,7 +13,7 @@ namespace ordinald::agent {
 
 /// The daemon as a whole: owns every part, starts them in order, waits for the end, and stops them in the opposite order.
 ///
-///     locks ─▶ left behind ─▶ workers ─▶ volumes (reconciled) ─▶ server ─▶ READY ─▶ serving
+///     locks ─▶ left behind ─▶ workers ─▶ volumes (reconciled) ─▶ admin, server ─▶ READY ─▶ serving
 ///                                                                                      │ SIGTERM, SIGINT
 ///     ended ◀─ all let go ◀─────────── calls have ended ◀──────────────── draining ◀───┘
 ///       ▲                                                                     │ a call still runs at the deadline

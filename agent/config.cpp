@@ -73,6 +73,11 @@ bool is_endpoint(std::string_view text) {
   return is_absolute_path(path) && !path.ends_with('/') && path.size() <= longest_socket_path;
 }
 
+/// Or none.
+bool is_socket_path(std::string_view text) {
+  return text.empty() || (is_absolute_path(text) && !text.ends_with('/') && text.size() <= longest_socket_path);
+}
+
 Result<std::string> read_path(const json& value, std::string_view path) {
   TRY(const std::string text, read_string(value, path, absolute_path, is_absolute_path));
   std::string normal = std::filesystem::path{text}.lexically_normal().string();
@@ -169,6 +174,11 @@ constexpr Field<Config> config_fields[] = {
        return store(config.endpoint,
                     read_string(value, path, "unix:// and an absolute path of at most 107 bytes without \"..\"", is_endpoint));
      }},
+    {"adminSocket",
+     [](Config& config, const json& value, const std::string& path) {
+       return store(config.admin_socket,
+                    read_string(value, path, "an absolute path of at most 107 bytes without \"..\", or \"\" for none", is_socket_path));
+     }},
     {"stateDir",
      [](Config& config, const json& value, const std::string& path) { return store(config.state_dir, read_path(value, path)); }},
     {"runDir", [](Config& config, const json& value, const std::string& path) { return store(config.run_dir, read_path(value, path)); }},
@@ -225,6 +235,12 @@ Result<void> complete_config(Config& config, std::string_view hostname) {
   if (config.endpoint.empty()) {
     TRYV(set_string(config, "endpoint", "unix://" + config.run_dir + "/csi.sock", "endpoint (by default runDir/csi.sock)"));
   }
+  if (!config.admin_socket) {
+    TRYV(set_string(config, "adminSocket", config.run_dir + "/admin.sock", "adminSocket (by default runDir/admin.sock)"));
+  }
+  if (!config.admin_socket->empty() && *config.admin_socket == endpoint_path(config.endpoint)) {
+    return make_error(ErrorCode::invalid_argument, "adminSocket: expected another path than the endpoint's, found " + *config.admin_socket);
+  }
   if (config.pools.empty()) {
     PoolConfig pool;
     pool.name = "default";
@@ -252,6 +268,7 @@ std::string to_json(const Config& config) {
       {"pluginName", config.plugin_name},
       {"nodeId", config.node_id},
       {"endpoint", config.endpoint},
+      {"adminSocket", config.admin_socket.value_or("")},
       {"stateDir", config.state_dir},
       {"runDir", config.run_dir},
       {"logLevel", to_string(config.log_level)},

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,8 +36,9 @@ struct PoolConfig {
 
 struct Config {
   std::string plugin_name = "csi.ordinald.io";
-  std::string node_id;   ///< empty until complete_config
-  std::string endpoint;  ///< empty until complete_config
+  std::string node_id;                      ///< empty until complete_config
+  std::string endpoint;                     ///< empty until complete_config
+  std::optional<std::string> admin_socket;  ///< its path; empty: none. Not set until complete_config
   std::string state_dir = "/var/lib/ordinald";
   std::string run_dir = "/run/ordinald";
   LogLevel log_level = LogLevel::info;
@@ -62,7 +64,8 @@ Result<Config> parse_config(std::string_view text);
 /// key.
 Result<void> set_string(Config& config, std::string_view key, std::string_view value, std::string_view origin);
 
-/// Fills in what depends on other settings: the host's name as node id, the endpoint `<runDir>/csi.sock`, and one thin pool `default` at
+/// Fills in what depends on other settings: the host's name as node id, the endpoint `<runDir>/csi.sock`, the admin socket
+/// `<runDir>/admin.sock`, and one thin pool `default` at
 /// `<stateDir>/pools/default`.
 Result<void> complete_config(Config& config, std::string_view hostname);
 

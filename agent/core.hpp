@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/call_errors.hpp"
 #include "agent/config.hpp"
 #include "agent/keyed_digest.hpp"
 #include "agent/ledger.hpp"
@@ -118,6 +119,8 @@ struct Core {
   /// Pods of this boot whose control group was gone when it was looked for, and that had nothing published since.
   SharedSet gone_holders;
   HandOvers handed_over{};
+  /// How calls were refused lately.
+  CallErrors errors{};
 
   /// The record. not_found: unknown. failed_precondition: set aside as damaged (naming the file), or being deleted.
   [[nodiscard]] Result<std::shared_ptr<const VolumeRecord>> require(const std::string& id) const;

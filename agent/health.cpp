@@ -183,42 +183,43 @@ void Health::mount_entries(mount::Kernel& kernel, const VolumeState& state, Entr
   }
 }
 
+std::optional<csi::StorageHealthEntry> judge_pool(const PoolConfig& config, const Result<mount::PoolUsage>& usage) {
+  const auto report = [](csi::StorageStatus status, const std::string& reason, const std::string& message) {
+    return csi::StorageHealthEntry{.status = status, .reason = reason, .message = message};
+  };
+  if (!usage && usage.error().code == ErrorCode::unavailable) {
+    return report(csi::StorageStatus::unreachable, "PoolHung", usage.error().message);
+  }
+  if (!usage) {
+    const bool missing = usage.error().code == ErrorCode::not_found;
+    return report(csi::StorageStatus::unreachable, missing ? "DirectoryMissing" : "DirectoryUnreadable",
+                  usage.error().message + "; mount or put back " + config.directory);
+  }
+  const mount::PoolUsage& pool = usage.value();
+  if (pool.read_only) {
+    return report(csi::StorageStatus::degraded, "ReadOnly",
+                  "pool " + config.name + ": the file system of " + config.directory + " is read-only");
+  }
+  const double used = pool.total == 0 ? 0 : 100.0 * (1.0 - static_cast<double>(pool.free) / static_cast<double>(pool.total));
+  if (used >= config.nearly_full_percent) {
+    return report(csi::StorageStatus::degraded, "NearlyFull",
+                  "pool " + config.name + ": the file system of " + config.directory + " is " + std::to_string(static_cast<int>(used)) +
+                      " % full, " + std::to_string(pool.free) + " bytes are left; delete volumes or other files, or enlarge it");
+  }
+  return std::nullopt;
+}
+
 Result<std::vector<csi::StorageHealthEntry>> Health::storage() const {
   std::vector<csi::StorageHealthEntry> entries;
-  const auto report = [&](csi::StorageStatus status, const std::string& reason, const std::string& message) {
-    entries.push_back({.status = status, .reason = reason, .message = message});
-  };
   for (const PoolConfig& config : core_.config.pools) {
     auto kernel = core_.kernels.for_volume("pool:" + config.name);
     if (!kernel && kernel.error().code != ErrorCode::unavailable) {
       return kernel.error();
     }
-    if (!kernel) {
-      report(csi::StorageStatus::unreachable, "PoolHung", "pool " + config.name + ": " + kernel.error().message);
-      continue;
-    }
-    const auto usage = core_.pools.at(config.name)->usage(*kernel.value());
-    if (!usage && usage.error().code == ErrorCode::unavailable) {
-      report(csi::StorageStatus::unreachable, "PoolHung", usage.error().message);
-      continue;
-    }
-    if (!usage) {
-      const bool missing = usage.error().code == ErrorCode::not_found;
-      report(csi::StorageStatus::unreachable, missing ? "DirectoryMissing" : "DirectoryUnreadable",
-             usage.error().message + "; mount or put back " + config.directory);
-      continue;
-    }
-    const mount::PoolUsage& pool = usage.value();
-    if (pool.read_only) {
-      report(csi::StorageStatus::degraded, "ReadOnly",
-             "pool " + config.name + ": the file system of " + config.directory + " is read-only");
-      continue;
-    }
-    const double used = pool.total == 0 ? 0 : 100.0 * (1.0 - static_cast<double>(pool.free) / static_cast<double>(pool.total));
-    if (used >= config.nearly_full_percent) {
-      report(csi::StorageStatus::degraded, "NearlyFull",
-             "pool " + config.name + ": the file system of " + config.directory + " is " + std::to_string(static_cast<int>(used)) +
-                 " % full, " + std::to_string(pool.free) + " bytes are left; delete volumes or other files, or enlarge it");
+    const auto usage = kernel ? core_.pools.at(config.name)->usage(*kernel.value())
+                              : Result<mount::PoolUsage>{kernel.error().with_context("pool " + config.name)};
+    if (auto entry = judge_pool(config, usage)) {
+      entries.push_back(std::move(*entry));
     }
   }
   return entries;

@@ -1,8 +1,13 @@
 #pragma once
 
+#include <optional>
+
 #include "agent/core.hpp"
 
 namespace ordinald::agent {
+
+/// What is wrong with a pool that looks so, or does not answer.
+std::optional<csi::StorageHealthEntry> judge_pool(const PoolConfig& config, const Result<mount::PoolUsage>& usage);
 
 /// What is wrong, in CSI's words. An entry stays as long as its cause does; an empty list is a healthy volume.
 class Health {

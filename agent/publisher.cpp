@@ -226,7 +226,7 @@ Result<void> Publisher::make_visible(const csi::PublishArgs& args, Kernel& kerne
   return mount::success();
 }
 
-Result<void> Publisher::unpublish(const csi::UnpublishArgs& args) {
+Result<void> Publisher::unpublish(const csi::UnpublishArgs& args, const std::string& how) {
   VolumeState state = core_.ledger->state(args.volume_id);
   TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
   if (!state.device && !state.publications.empty()) {
@@ -242,7 +242,7 @@ Result<void> Publisher::unpublish(const csi::UnpublishArgs& args) {
     expected = bound_node(state, info);
   }
   TRYV(take_away(*kernel, args, expected));
-  end_publication(state, args.target_path, "unpublished", core_.boot_id);
+  end_publication(state, args.target_path, how, core_.boot_id);
   return core_.ledger->save(args.volume_id, state);
 }
 

@@ -12,7 +12,8 @@ class Publisher {
   explicit Publisher(Core& core) : core_(core) {}
 
   Result<void> publish(const csi::PublishArgs& args);
-  Result<void> unpublish(const csi::UnpublishArgs& args);
+  /// `how`: what the volume's history says of the publication's end.
+  Result<void> unpublish(const csi::UnpublishArgs& args, const std::string& how = "unpublished");
 
  private:
   static void claim_found(const csi::PublishArgs& args, VolumeState& state);

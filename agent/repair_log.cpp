@@ -1,5 +1,7 @@
 #include "agent/repair_log.hpp"
 
+#include <utility>
+
 namespace ordinald::agent {
 
 void RepairLog::repaired(const std::string& kind, const std::string& message) {
@@ -13,11 +15,17 @@ void RepairLog::repaired(const std::string& kind, const std::string& message) {
 void RepairLog::reported(const std::string& message) {
   {
     const std::scoped_lock lock{mutex_};
+    seen_.insert(message);
     if (!findings_.insert(message).second) {
       return;
     }
   }
   log_->warn("nobody owns this, and it is left alone: {}", message);
+}
+
+void RepairLog::round_ended() {
+  const std::scoped_lock lock{mutex_};
+  findings_ = std::exchange(seen_, {});
 }
 
 std::map<std::string, std::uint64_t> RepairLog::counts() const {

@@ -11,7 +11,8 @@
 
 namespace ordinald::agent {
 
-/// Each repair is logged and counted; what only a person can decide is reported, once a run, with the command to use. Thread safe.
+/// Each repair is logged and counted; what only a person can decide is reported, once while it
+/// lasts, with the command to use. Thread safe.
 class RepairLog {
  public:
   explicit RepairLog(std::shared_ptr<spdlog::logger> log) : log_(std::move(log)) {}
@@ -20,6 +21,9 @@ class RepairLog {
   void repaired(const std::string& kind, const std::string& message);
   /// Something that nobody owns and that is left alone; the message has the command that a person would run.
   void reported(const std::string& message);
+
+  /// A round has looked at everything: findings that it did not make are settled.
+  void round_ended();
 
   /// Repairs since the start, by kind.
   [[nodiscard]] std::map<std::string, std::uint64_t> counts() const;
@@ -30,6 +34,7 @@ class RepairLog {
   mutable std::mutex mutex_;
   std::map<std::string, std::uint64_t> counts_;
   std::set<std::string> findings_;
+  std::set<std::string> seen_;  ///< in this round
 };
 
 }  // namespace ordinald::agent

@@ -15,6 +15,9 @@ void Repairs::round(const std::stop_token& stop) {
                           &Repairs::detach_leftovers}) {
     (this->*part)(stop);
   }
+  if (!stop.stop_requested()) {
+    core_.repairs.round_ended();
+  }
 }
 
 void Repairs::finish_deletions(const std::stop_token& stop) {

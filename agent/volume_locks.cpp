@@ -46,14 +46,22 @@ std::string VolumeLocks::held_for(const std::string& key, Clock::duration at_lea
   return found == held_.end() || Clock::now() - found->second.started < at_least ? std::string{} : found->second.text();
 }
 
-std::vector<std::string> VolumeLocks::held() {
+std::vector<VolumeLocks::Running> VolumeLocks::list() {
   const std::scoped_lock lock{mutex_};
-  std::vector<std::string> list;
+  std::vector<Running> list;
   list.reserve(held_.size());
   for (const auto& [key, holder] : held_) {
-    list.push_back(holder.what + " of " + key + " since " + utc_text(holder.since));
+    list.push_back({.key = key, .what = holder.what, .since = holder.since, .lasts = Clock::now() - holder.started});
   }
   return list;
+}
+
+std::vector<std::string> VolumeLocks::held() {
+  std::vector<std::string> texts;
+  for (const Running& running : list()) {
+    texts.push_back(running.what + " of " + running.key + " since " + utc_text(running.since));
+  }
+  return texts;
 }
 
 void VolumeLocks::release(const std::string& key) {

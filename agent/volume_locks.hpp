@@ -49,6 +49,13 @@ class VolumeLocks {
   /// `NodeStageVolume has been running since … (75 s)`, where somebody has the key for at least as long; else empty.
   [[nodiscard]] std::string held_for(const std::string& key, Clock::duration at_least);
 
+  struct Running {
+    std::string key;
+    std::string what;
+    std::chrono::system_clock::time_point since;
+    Clock::duration lasts;
+  };
+  [[nodiscard]] std::vector<Running> list();
   /// Who has what since when, for people: `NodeStageVolume of data-db-0-1a2b3c4d since …`.
   [[nodiscard]] std::vector<std::string> held();
 

@@ -101,12 +101,17 @@ void VolumeManager::watch_hand_overs(const std::stop_token& stop, std::chrono::s
 
 template <class Work>
 auto VolumeManager::locked(const csi::CallContext& call, const std::string& volume_id, const char* what, Work work) -> decltype(work()) {
-  TRY(const auto guard, locks_.acquire(volume_id, what, call));
-  auto result = work();
-  if (!result && !result.error().message.starts_with("volume " + volume_id)) {
-    return on_volume(volume_id, result.error());
+  const auto locked = locks_.acquire(volume_id, what, call);
+  auto result = locked ? work() : decltype(work()){locked.error()};
+  if (result) {
+    core_->errors.went_well(volume_id, what);
+    return result;
   }
-  return result;
+  const Error error = result.error().message.starts_with("volume " + volume_id) ? result.error() : on_volume(volume_id, result.error());
+  if (core_->records->find(volume_id) != nullptr || core_->records->find_damaged(volume_id) || core_->ledger->state(volume_id).in_use()) {
+    core_->errors.failed(volume_id, what, error);
+  }
+  return error;
 }
 
 Result<bool> VolumeManager::ready() { return true; }
@@ -122,7 +127,11 @@ Result<csi::Volume> VolumeManager::create_volume(const csi::CallContext& call, c
 }
 
 Result<void> VolumeManager::delete_volume(const csi::CallContext& call, const std::string& volume_id) {
-  return locked(call, volume_id, "DeleteVolume", [&] { return provisioner_.remove(volume_id); });
+  auto removed = locked(call, volume_id, "DeleteVolume", [&] { return provisioner_.remove(volume_id); });
+  if (removed) {
+    core_->errors.forget(volume_id);
+  }
+  return removed;
 }
 
 Result<csi::ValidateResult> VolumeManager::validate_volume(const csi::CallContext& /*call*/, const csi::ValidateArgs& args) {
@@ -320,6 +329,15 @@ Result<std::int64_t> VolumeManager::node_expand(const csi::CallContext& call, co
     TRYV(grow_mounted(*core_, *kernel, record, device, state.fs_type, path));
     return static_cast<std::int64_t>(size);
   });
+}
+
+Result<std::vector<Hold>> VolumeManager::release(const csi::CallContext& call, const std::string& id, const std::string& holder,
+                                                 const std::string& target) {
+  return locked(call, id, "release", [&] { return by_hand_.release(id, holder, target); });
+}
+
+Result<void> VolumeManager::rebind(const csi::CallContext& call, const std::string& id, const Claim& claim) {
+  return locked(call, id, "rebind", [&] { return by_hand_.rebind(id, claim); });
 }
 
 csi::NodeInfo VolumeManager::node_info() {

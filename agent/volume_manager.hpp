@@ -3,10 +3,12 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <stop_token>
 #include <string>
 
+#include "agent/by_hand.hpp"
 #include "agent/core.hpp"
 #include "agent/health.hpp"
 #include "agent/provisioner.hpp"
@@ -37,10 +39,22 @@ class VolumeManager final : public csi::VolumeOps {
                                                      const std::shared_ptr<spdlog::logger>& log);
 
   /// One round of repairs (repairs.hpp). Touches devices: to be called after the socket is open, by one thread that may block.
-  void repair(const std::stop_token& stop = {}) { repairs_.round(stop); }
+  /// Two at once follow each other.
+  void repair(const std::stop_token& stop = {}) {
+    const std::scoped_lock lock{repairing_};
+    repairs_.round(stop);
+  }
   /// Until then, or until it is told to stop: names who else has the volumes that are handed over (hand_over.hpp), as they are. By the
   /// same thread.
   void watch_hand_overs(const std::stop_token& stop, std::chrono::steady_clock::time_point until);
+  /// For the admin interface, which looks at all and changes nothing of it but by what follows.
+  [[nodiscard]] Core& core() { return *core_; }
+  [[nodiscard]] VolumeLocks& locks() { return locks_; }
+  [[nodiscard]] const Health& health() const { return health_; }
+  [[nodiscard]] Result<Holds> holds(const std::string& id) const { return by_hand_.holds(id); }
+  Result<std::vector<Hold>> release(const csi::CallContext& call, const std::string& id, const std::string& holder,
+                                    const std::string& target);
+  Result<void> rebind(const csi::CallContext& call, const std::string& id, const Claim& claim);
   /// What is being worked on: `NodeStageVolume of data-db-0-1a2b3c4d since …`.
   [[nodiscard]] std::vector<std::string> running() { return locks_.held(); }
   /// Repairs since the start, by kind.
@@ -83,7 +97,9 @@ class VolumeManager final : public csi::VolumeOps {
   Provisioner provisioner_{*core_};
   Stager stager_{*core_};
   Publisher publisher_{*core_};
+  ByHand by_hand_{*core_, publisher_};
   Health health_{*core_};
+  std::mutex repairing_;
   Repairs repairs_{*core_, locks_, provisioner_};
 };
 

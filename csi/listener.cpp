@@ -1,5 +1,6 @@
 #include "csi/listener.hpp"
 
+#include <fcntl.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -143,6 +144,8 @@ int Listener::accept() const {
     }
   }
 }
+
+int Listener::another_handle() const { return ::fcntl(fd_, F_DUPFD_CLOEXEC, 0); }
 
 void Listener::close() {
   struct stat info{};

@@ -33,6 +33,9 @@ class Listener {
   /// The next connection, non-blocking, or -1 after close. The caller owns it.
   [[nodiscard]] int accept() const;
 
+  /// Its descriptor once more, for whoever accepts in another way; -1 and errno. The caller owns it; close() ends its accepting, too.
+  [[nodiscard]] int another_handle() const;
+
   /// Removes the file and refuses what comes from now on; accept returns. May be repeated.
   void close();
 

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <set>
 #include <sstream>
@@ -243,8 +244,9 @@ class Process {
     if (own.st_ino != its.st_ino) {
       TRY(use.at, mounted_at(its.st_ino));
     }
-    if (use.at.empty()) {
-      TRY(use.at, open_at());
+    if (use.at.empty() || is_usual(use.at)) {
+      TRY(auto open, open_at());
+      use.at = open.empty() ? std::move(use.at) : std::move(open);
     }
     // What ends lets go of its memory first, then of its files: with its program still there it had all that it has.
     std::array<char, 1> program{};
@@ -267,12 +269,17 @@ class Process {
       return means_gone(text.error().sys_errno) ? Result<std::string>{std::string{}} : text.error();
     }
     TRY(const auto table, parse_mountinfo(text.value()));
-    const auto found = std::ranges::find_if(table, [&](const MountEntry& entry) {
+    std::string& found = views_[view];
+    for (const MountEntry& entry : table) {
       const bool node = entry.fs_type == "devtmpfs" && entry.root == query_.device.path.substr(query_.device.path.rfind('/'));
-      return node || is_of_device(entry, query_.device) || (query_.filesystem != 0 && entry.device == query_.filesystem);
-    });
-    return views_[view] = found == table.end() ? std::string{} : found->mount_point;
+      const bool its = node || is_of_device(entry, query_.device) || (query_.filesystem != 0 && entry.device == query_.filesystem);
+      if (its && (found.empty() || (is_usual(found) && !is_usual(entry.mount_point)))) {
+        found = entry.mount_point;
+      }
+    }
+    return found;
   }
+  [[nodiscard]] bool is_usual(const std::string& path) const { return std::ranges::find(query_.usual, path) != query_.usual.end(); }
 
   Result<std::string> open_at() const {
     for (const char* name : {"/cwd", "/root", "/exe"}) {
@@ -346,12 +353,14 @@ class Process {
 };
 
 /// True: some ended while they were looked at, others than those in `ended`, and may have forked more.
-bool look_at_all(const std::vector<Hierarchy>& groups, const CgroupQuery& query, std::set<std::int64_t>& ended, CgroupUsers& result) {
+template <class List>
+bool look_at_all(List list, const CgroupQuery& query, std::set<std::int64_t>& ended, CgroupUsers& result) {
   result.unseen = 0;
   result.users.clear();
   const std::size_t ended_before = ended.size();
   Views views;
-  for (const std::int64_t pid : list_processes(groups, result.unseen)) {
+  const std::vector<std::int64_t> pids = list(result.unseen);
+  for (const std::int64_t pid : pids) {
     Process process{pid, query, views};
     const auto use = process.look();
     if (!use) {
@@ -390,13 +399,26 @@ Result<CgroupUsers> find_cgroup_users(const CgroupQuery& query, const std::strin
     result.unseen = count_unseen(seen);
     return result;
   }
+  std::set<std::int64_t> ended;
+  if (query.names.front() == "/") {
+    std::vector<std::int64_t> all;
+    TRYV(each_entry("/proc", DT_DIR, [&](const std::string& name) -> Result<void> {
+      if (name.find_first_not_of("0123456789") == std::string::npos) {
+        all.push_back(std::strtoll(name.c_str(), nullptr, 10));
+      }
+      return success();
+    }));
+    look_at_all([&](std::uint64_t&) { return all; }, query, ended, result);
+    result.found = true;
+    return result;
+  }
   std::vector<Hierarchy> groups;
   for (const Hierarchy& hierarchy : seen) {
     TRYV(find_groups(hierarchy, hierarchy.path, query, 0, groups));
   }
   result.found = !groups.empty();
-  std::set<std::int64_t> ended;
-  for (int round = 0; look_at_all(groups, query, ended, result); ++round) {
+  const auto list = [&](std::uint64_t& unseen) { return list_processes(groups, unseen); };
+  for (int round = 0; look_at_all(list, query, ended, result); ++round) {
     if (round == most_rounds) {
       ++result.unseen;
       break;

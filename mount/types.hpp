@@ -216,10 +216,13 @@ struct Pin {
 
 /// Which processes are asked about: those of control groups with these names, wherever they lie.
 struct CgroupQuery {
-  std::vector<std::string> names{};  ///< a whole name (`podUID`, `postgres@0.service`), or the end of one after a `*` (`*-podUID.slice`)
+  /// A whole name (`podUID`, `postgres@0.service`), the end of one after a `*` (`*-podUID.slice`), or `/`: every process.
+  std::vector<std::string> names{};
   Device device{};
   std::uint64_t filesystem = 0;  ///< st_dev, where it isn't the device's number (btrfs); 0: the same
-  void fields(auto& f) { f(names, device, filesystem); }
+  /// Where every copy of our mount table has it: such a mount is told of only where the process has it nowhere else and has nothing open.
+  std::vector<std::string> usual{};
+  void fields(auto& f) { f(names, device, filesystem, usual); }
 };
 
 /// Those of them that have the device, or what is on it, mounted or open.

@@ -376,7 +376,7 @@ Result<mount::CgroupUsers> FakeKernel::cgroup_users(const mount::CgroupQuery& qu
     }
     for (const FakeProcess& process : state.processes) {
       const bool asked = std::ranges::any_of(query.names, [&](const std::string& name) {
-        return name.starts_with('*') ? process.cgroup.ends_with(name.substr(1)) : process.cgroup == name;
+        return name == "/" ? true : name.starts_with('*') ? process.cgroup.ends_with(name.substr(1)) : process.cgroup == name;
       });
       if (!asked) {
         continue;
