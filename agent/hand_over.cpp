@@ -143,7 +143,7 @@ std::string what_keeps(mount::Kernel& kernel, const std::string& id, const Volum
          (holder.empty() ? std::string{} : " --holder " + holder);
 }
 
-Result<void> check_hand_over(Core& core, mount::Kernel& kernel, const std::string& id, const VolumeState& state, const Holder& next) {
+Result<bool> check_hand_over(Core& core, mount::Kernel& kernel, const std::string& id, const VolumeState& state, const Holder& next) {
   const std::vector<Tenure> all = tenures(core, id, state);
   const std::vector<Tenure> possible = possible_holders(core, all, next);
   std::vector<std::string> names;
@@ -169,10 +169,7 @@ Result<void> check_hand_over(Core& core, mount::Kernel& kernel, const std::strin
       core.gone_holders.insert(uid);
     }
   }
-  if (!all.empty() && !group_names(all.front().holder).empty() && !is_same(all.front().holder, next)) {
-    core.handed_over.add({.volume = id, .to = to_string(next)});
-  }
-  return mount::success();
+  return !all.empty() && !group_names(all.front().holder).empty() && !is_same(all.front().holder, next);
 }
 
 void name_bystanders(Core& core) {

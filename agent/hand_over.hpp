@@ -26,9 +26,10 @@ std::string what_keeps(mount::Kernel& kernel, const std::string& id, const Volum
 /// is unmounted; its processes are found by its control group. Anybody else who merely copied the mount table doesn't block, and is named
 /// in the log (HandOvers).
 ///
-/// All are looked for at once, and a pod found gone is not looked for again, so that an undisturbed publish pays one look.
-/// failed_precondition: who still has it, and what to do. Where control groups can't be seen that is logged, and the hand-over goes on.
-Result<void> check_hand_over(Core& core, mount::Kernel& kernel, const std::string& id, const VolumeState& state, const Holder& next);
+/// Answers whether it changes hands. All are looked for at once, and a pod found gone is not looked for again, so that an undisturbed
+/// publish pays one look. failed_precondition: who still has it, and what to do. Where control groups can't be seen that is logged, and the
+/// hand-over goes on.
+Result<bool> check_hand_over(Core& core, mount::Kernel& kernel, const std::string& id, const VolumeState& state, const Holder& next);
 
 /// Names in the log, of each volume that was handed over, the processes in other mount namespaces that have it mounted and are not its
 /// holder's: a monitoring agent, a service with PrivateTmp. Reads all of /proc, so it is done beside the calls, by the repairs' thread.

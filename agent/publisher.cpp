@@ -184,9 +184,10 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
   }
   TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
   const VolumeState before = core_.ledger->state(args.volume_id);
+  bool changes_hands = false;
   if (verdict.value() == PublishVerdict::fresh) {
     if (!allows_several_targets(args.capability.mode)) {
-      TRYV(check_hand_over(core_, *kernel, args.volume_id, state, holder));
+      TRY(changes_hands, check_hand_over(core_, *kernel, args.volume_id, state, holder));
     }
     core_.gone_holders.erase(holder.pod_uid);
     state.publications.push_back(std::move(publication));
@@ -199,6 +200,9 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
     if (auto saved = core_.ledger->save(args.volume_id, before); !saved) {
       core_.log->warn("{}", saved.error().message);
     }
+  }
+  if (visible && changes_hands) {
+    core_.handed_over.add({.volume = args.volume_id, .to = to_string(holder)});
   }
   return visible;
 }

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -27,9 +28,25 @@ std::string found_hierarchy() {
   return {};
 }
 
+/// The groups beneath it, the deepest first, and itself.
+std::vector<std::string> groups_in(const std::string& group) {
+  std::vector<std::string> groups;
+  for (const auto& entry : std::filesystem::directory_iterator{group}) {
+    if (entry.is_directory()) {
+      std::ranges::copy(groups_in(entry.path()), std::back_inserter(groups));
+    }
+  }
+  groups.push_back(group);
+  return groups;
+}
+
 std::vector<pid_t> processes(const std::string& group) {
-  std::ifstream file{group + "/cgroup.procs"};
-  return {std::istream_iterator<pid_t>{file}, std::istream_iterator<pid_t>{}};
+  std::vector<pid_t> pids;
+  for (const std::string& each : groups_in(group)) {
+    std::ifstream file{each + "/cgroup.procs"};
+    pids.insert(pids.end(), std::istream_iterator<pid_t>{file}, std::istream_iterator<pid_t>{});
+  }
+  return pids;
 }
 
 void move(const std::string& group, pid_t pid) {
@@ -60,6 +77,9 @@ TestCgroup::~TestCgroup() {
       move(root_, pid);
     } catch (const std::exception&) {  // it has ended
     }
+  }
+  for (const std::string& each : groups_in(path_)) {
+    ::rmdir(each.c_str());
   }
   for (std::string path = path_; path.size() >= parent_.size(); path.resize(path.rfind('/'))) {
     ::rmdir(path.c_str());

@@ -16,7 +16,7 @@ class TestCgroup {
   explicit TestCgroup(const std::string& name, const std::string& hierarchy = {});
   TestCgroup(const TestCgroup&) = delete;
   TestCgroup& operator=(const TestCgroup&) = delete;
-  /// Removes it; processes that are still in it go back to the root first.
+  /// Removes it with the groups in it; processes that are still there go back to the root first.
   ~TestCgroup();
 
   void add(pid_t pid);
