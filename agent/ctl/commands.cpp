@@ -19,6 +19,8 @@ void add_commands(CLI::App& app, Session& session) {
   add_scale(app, session);
   add_delete(app, session);
   add_hosts(app, session);
+  add_rollout(app, session);
+  add_ready(app, session);
 }
 
 }  // namespace ordinald::ctl

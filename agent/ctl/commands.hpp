@@ -26,6 +26,8 @@ void add_apply(CLI::App& app, Session& session);
 void add_scale(CLI::App& app, Session& session);
 void add_delete(CLI::App& app, Session& session);
 void add_hosts(CLI::App& app, Session& session);
+void add_rollout(CLI::App& app, Session& session);
+void add_ready(CLI::App& app, Session& session);
 
 /// All of them.
 void add_commands(CLI::App& app, Session& session);
