@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "mount/block_device.hpp"
 #include "mount/btrfs_info.hpp"
@@ -16,6 +17,7 @@
 #include "mount/mount_target.hpp"
 #include "mount/mount_words.hpp"
 #include "mount/path_info.hpp"
+#include "mount/superblock.hpp"
 
 namespace ordinald::mount {
 namespace {
@@ -154,6 +156,30 @@ Result<UniqueFd> make_mount(const MountRequest& request) {
   return mount;
 }
 
+/// What the superblock of an xfs says; 0 where it can't be told.
+std::uint64_t xfs_size_on(const Device& device) {
+  const auto fd = open_verified(device, O_RDONLY);
+  const auto size = fd ? read_filesystem_size(fd.value().get(), "xfs") : fd.error();
+  return size ? size.value().size : 0;
+}
+
+/// make_mount, and of an xfs that grew just before the power failed as often as it takes. Linux before 6.12 recovers a log with the size
+/// that the superblock had before: it replays the growth, writes the superblock, and fails at the first block beyond the old end with
+/// EUCLEAN. The next mount begins with the new size. Each try has to bring the size forward: anything else is damage.
+Result<UniqueFd> make_mount_of_grown(const MountRequest& request) {
+  const bool xfs = request.fs_type == "xfs";
+  std::uint64_t size = xfs ? xfs_size_on(request.device) : 0;
+  auto mount = make_mount(request);
+  while (xfs && !mount && mount.error().sys_errno == EUCLEAN) {
+    const std::uint64_t before = std::exchange(size, xfs_size_on(request.device));
+    if (size <= before) {
+      break;
+    }
+    mount = make_mount(request);
+  }
+  return mount;
+}
+
 /// A copy of the source's mount that is nowhere yet, proven to be what is expected, with the attributes.
 Result<UniqueFd> clone_source(const BindRequest& request) {
   UniqueFd tree{::open_tree(AT_FDCWD, request.source.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)};
@@ -191,7 +217,7 @@ Result<PathInfo> mount_device(const MountRequest& request) {
   if (there) {
     return *there;
   }
-  TRY(const auto mount, make_mount(request));
+  TRY(const auto mount, make_mount_of_grown(request));
   return target.attach(mount.get());
 }
 

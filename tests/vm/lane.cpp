@@ -196,9 +196,7 @@ void Lane::recover() {
   }
 }
 
-/// No xfs: Debian 12's kernel (6.1) can't recover one whose power failed soon after it was grown (its log has buffers beyond the end that
-/// the superblock still tells: "xfs_buf_map_verify: daddr … out of range"), whoever grew it.
-bool Lane::may_grow() const { return volume_.kind != "xfs" && volume_.size < first_size(volume_.kind) + 64 * mebi; }
+bool Lane::may_grow() const { return volume_.size < first_size(volume_.kind) + 64 * mebi; }
 
 void Lane::step() {
   if (volume_.level == "absent") {
