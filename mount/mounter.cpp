@@ -163,21 +163,24 @@ std::uint64_t xfs_size_on(const Device& device) {
   return size ? size.value().size : 0;
 }
 
-/// make_mount, and of an xfs that grew just before the power failed as often as it takes. Linux before 6.12 recovers a log with the size
-/// that the superblock had before: it replays the growth, writes the superblock, and fails at the first block beyond the old end with
-/// EUCLEAN. The next mount begins with the new size. Each try has to bring the size forward: anything else is damage.
+/// make_mount, and of an xfs that grew just before the power failed as often as it takes. Linux before 6.12 recovers the log of one with
+/// the size that the superblock had before: it replays the growth, writes the superblock, and fails at the first block beyond the old end
+/// with EUCLEAN; or it comes to an end, and keeps the old length of the last group in memory, until that shuts the filesystem down. So a
+/// mount that brought the size forward is made again, with the new size from the start. One that failed and did not has found damage.
 Result<UniqueFd> make_mount_of_grown(const MountRequest& request) {
-  const bool xfs = request.fs_type == "xfs";
-  std::uint64_t size = xfs ? xfs_size_on(request.device) : 0;
-  auto mount = make_mount(request);
-  while (xfs && !mount && mount.error().sys_errno == EUCLEAN) {
+  if (request.fs_type != "xfs") {
+    return make_mount(request);
+  }
+  for (std::uint64_t size = xfs_size_on(request.device);;) {
+    auto mount = make_mount(request);
+    if (!mount && mount.error().sys_errno != EUCLEAN) {
+      return mount;
+    }
     const std::uint64_t before = std::exchange(size, xfs_size_on(request.device));
     if (size <= before) {
-      break;
+      return mount;
     }
-    mount = make_mount(request);
   }
-  return mount;
 }
 
 /// A copy of the source's mount that is nowhere yet, proven to be what is expected, with the attributes.
