@@ -182,6 +182,12 @@ Result<AdminAnswer> AdminApi::post(const Segments& path, std::string_view body, 
     TRY(const std::string id, resolve_volume(volumes_.core(), path[1]));
     return path[2] == "rebind" ? rebind(id, body) : release(id, body);
   }
+  if (path.size() == 1 && path[0] == "adopt") {
+    return mount::make_error(
+        ErrorCode::unimplemented,
+        "an existing filesystem can't be taken as a volume yet; create a volume of its size, claim it, and copy what it "
+        "holds (mount it read-only, then cp --archive --one-file-system)");
+  }
   return no_such_path("");
 }
 

@@ -30,8 +30,11 @@ bool is_within(const std::string& path, const std::string& directory) {
 
 /// `ext4 at /var`.
 std::string file_system_of(const NodeLook& node, const std::string& directory) {
+  if (!node.mounts) {
+    return {};
+  }
   const mount::MountEntry* nearest = nullptr;
-  for (const mount::MountEntry& entry : node.mounts ? *node.mounts : std::vector<mount::MountEntry>{}) {
+  for (const mount::MountEntry& entry : *node.mounts) {
     if (is_within(directory, entry.mount_point) && (nearest == nullptr || entry.mount_point.size() >= nearest->mount_point.size())) {
       nearest = &entry;
     }

@@ -320,9 +320,11 @@ json whole_volume_json(VolumeManager& volumes, const std::string& id, const Node
   }
   volume["device"] = device_json(state);
   volume["mounts"] = json::array();
-  for (const mount::MountEntry& entry : node.mounts ? *node.mounts : std::vector<mount::MountEntry>{}) {
-    if (is_of(state, entry, false) || is_of(state, entry, true)) {
-      volume["mounts"].push_back({{"path", entry.mount_point}, {"options", entry.options}, {"namespaceHost", true}});
+  if (node.mounts) {
+    for (const mount::MountEntry& entry : *node.mounts) {
+      if (is_of(state, entry, false) || is_of(state, entry, true)) {
+        volume["mounts"].push_back({{"path", entry.mount_point}, {"options", entry.options}, {"namespaceHost", true}});
+      }
     }
   }
   volume["found"] = json::array();

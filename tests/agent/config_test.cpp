@@ -58,6 +58,7 @@ TEST_CASE("every key is read, comments are skipped", "[config]") {
       "pluginName": "storage.example.org", /* ours */
       "nodeId": "n_1.example-2",
       "endpoint": "unix:/run/x/csi.sock",
+      "adminSocket": "/run/x/a.sock",
       "stateDir": "//var/lib//x/./",
       "runDir": "/run/x/",
       "logLevel": "trace",
@@ -81,6 +82,7 @@ TEST_CASE("every key is read, comments are skipped", "[config]") {
   CHECK(config.node_id == "n_1.example-2");
   CHECK(config.endpoint == "unix:/run/x/csi.sock");
   CHECK(endpoint_path(config.endpoint) == "/run/x/csi.sock");
+  CHECK(config.admin_socket == "/run/x/a.sock");
   CHECK(config.state_dir == "/var/lib/x");
   CHECK(config.run_dir == "/run/x");
   CHECK(config.log_level == LogLevel::trace);
@@ -139,6 +141,9 @@ TEST_CASE("a bad value is refused with the path of its key and what was expected
        "expected unix://",
        {"{}", R"("")", R"("/run/x.sock")", R"("tcp://127.0.0.1:1")", R"("unix://run/x.sock")", R"("unix:///run/")", R"("unix:///a/../b")",
         "\"unix:///" + std::string(107, 'x') + "\""}},
+      {"adminSocket",
+       "expected an absolute path of at most 107 bytes",
+       {"1", R"("run/x.sock")", R"("unix:///x")", R"("/a/")", R"("/a/../b")", "\"/" + std::string(107, 'x') + "\""}},
       {"stateDir", path, bad_paths},
       {"runDir", path, bad_paths},
       {"logLevel", R"(expected "trace", "debug", "info", "warn" or "error")", {"3", R"("INFO")", R"("verbose")"}},
@@ -265,7 +270,13 @@ TEST_CASE("what is filled in follows the other settings, and the same rules", "[
   Config config = parsed(R"({"stateDir":"/s","runDir":"/r"})");
   REQUIRE(complete_config(config, "host"));
   CHECK(config.endpoint == "unix:///r/csi.sock");
+  CHECK(config.admin_socket == "/r/admin.sock");
   CHECK(config.pools.at(0).directory == "/s/pools/default");
+  Config silent = parsed(R"({"nodeId":"n","adminSocket":""})");
+  REQUIRE(complete_config(silent, ""));
+  CHECK(silent.admin_socket == "");
+  Config one = parsed(R"({"nodeId":"n","endpoint":"unix:///r/a","adminSocket":"/r/a"})");
+  CHECK_THAT(complete_config(one, "").error().message, Catch::StartsWith("adminSocket: expected another path than the endpoint's"));
 
   Config nameless;
   CHECK_THAT(complete_config(nameless, "(none)").error().message, Catch::StartsWith("nodeId (by default the host's name): expected"));
