@@ -76,7 +76,13 @@ Result<Exit> release(Session& session, const Options& options) {
   if (!options.target.empty()) {
     request["target"] = options.target;
   }
-  TRY(const nlohmann::json answer, session.admin().post(volume_path(id) + "/release", request));
+  const auto posted = session.admin().post(volume_path(id) + "/release", request);
+  if (!posted) {
+    Failure refusal = posted.error();
+    refusal.status = refusal.code == "FAILED_PRECONDITION" ? Exit::busy : refusal.status;  // its target or its processes
+    return refusal;
+  }
+  const nlohmann::json& answer = posted.value();
   if (session.json()) {
     session.print_json(answer);
     return Exit::done;
