@@ -18,7 +18,7 @@ std::string to_string(const Holder& holder) {
 }
 
 bool is_same(const Holder& one, const Holder& other) {
-  if (!one.pod_uid.empty() && !other.pod_uid.empty()) {
+  if (!one.pod_uid.empty() || !other.pod_uid.empty()) {
     return one.pod_uid == other.pod_uid;
   }
   return one.pod_namespace == other.pod_namespace && one.pod_name == other.pod_name && one.unit == other.unit;

@@ -21,7 +21,7 @@ struct Holder {
 /// `prod/db-1 (uid …)`, `host/db-0 (unit postgres@0.service)`, or "an unnamed workload".
 std::string to_string(const Holder& holder);
 
-/// Whether two are one workload: by uid where both have one, else by namespace, name and unit.
+/// Whether two are one workload: by uid where either has one, else by namespace, name and unit.
 bool is_same(const Holder& one, const Holder& other);
 
 /// Whether a systemd unit of that name can have processes, and so a control group: a service, scope or slice, no template
