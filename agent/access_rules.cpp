@@ -17,11 +17,14 @@ std::string difference(const Publication& held, const Publication& asked) {
   if (held.read_only != asked.read_only) {
     return "readonly";
   }
-  if (held.flags_digest != asked.flags_digest) {
+  if (held.flags_digest != unknown_digest && held.flags_digest != asked.flags_digest) {
     return "mount flags";
   }
   if (held.fs_type != asked.fs_type) {
     return "fs_type";
+  }
+  if (held.group && held.group != asked.group) {
+    return "volume_mount_group";
   }
   if (held.staging_path != asked.staging_path) {
     return "staging path";

@@ -15,11 +15,16 @@
 #include <chrono>
 #include <csignal>
 #include <exception>
+#include <filesystem>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <stop_token>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "agent/admin/admin_api.hpp"
 #include "agent/admin/admin_endpoint.hpp"
@@ -41,7 +46,7 @@ struct Agent::Parts {
   asio::io_context io{1};
   asio::signal_set signals{io, SIGTERM, SIGINT};  ///< from now on: what comes while we start is found by run
   Config config;
-  std::shared_ptr<spdlog::logger> log;
+  std::shared_ptr<const mount::Log> log;
   ServiceNotify notify;
   InstanceLock state_lock;
   InstanceLock run_lock;
@@ -58,8 +63,8 @@ namespace {
 /// One run of the io loop: who is listened to, and the way down. Lives on the stack of Agent::run.
 class Loop {
  public:
-  Loop(asio::io_context& io, asio::signal_set& signals, std::chrono::seconds whole_drain, spdlog::logger& log, const ServiceNotify& notify,
-       mount::WorkerPool& workers, int zygote, VolumeManager& volumes)
+  Loop(asio::io_context& io, asio::signal_set& signals, std::chrono::seconds whole_drain, const mount::Log& log,
+       const ServiceNotify& notify, mount::WorkerPool& workers, int zygote, std::function<std::vector<std::string>()> working)
       : io_(io),
         signals_(signals),
         whole_drain_(whole_drain),
@@ -67,7 +72,7 @@ class Loop {
         notify_(notify),
         workers_(workers),
         zygote_(io, zygote),
-        volumes_(volumes) {}
+        working_(std::move(working)) {}
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
   ~Loop() {
@@ -164,27 +169,29 @@ class Loop {
 
   /// Calls that wait for a device or a tool are told `unavailable` now: their callers try again with our successor.
   void cut_off() {
-    for (const std::string& call : volumes_.running()) {
-      log_.warn("{} still runs; if it waits for a device or a tool it is cut off now, and can be repeated", call);
+    for (const std::string& call : working_()) {
+      log_.warn("{}: still runs; where it waits for a device or a tool it is cut off now, and can be repeated", call);
     }
     workers_.stop();
   }
 
   /// Ends the process here and now: a destructor would wait for what hangs.
   [[noreturn]] void abandon() {
-    log_.warn("ended with calls still running; their work is found as it was left, and they can be repeated");
-    log_.flush();
+    for (const std::string& call : working_()) {
+      log_.warn("{}: left running at the end; its work is found as it was left, and it can be repeated", call);
+    }
+    log_.warn("ended with calls still running");
     ::_exit(status_);
   }
 
   asio::io_context& io_;
   asio::signal_set& signals_;
   std::chrono::seconds whole_drain_;
-  spdlog::logger& log_;
+  const mount::Log& log_;
   const ServiceNotify& notify_;
   mount::WorkerPool& workers_;
   asio::posix::stream_descriptor zygote_;
-  VolumeManager& volumes_;
+  std::function<std::vector<std::string>()> working_;  ///< the calls that are
   asio::steady_timer watchdog_{io_};
   asio::steady_timer cut_off_{io_};
   asio::steady_timer deadline_{io_};
@@ -198,13 +205,18 @@ class Loop {
 Agent::Agent(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Agent::~Agent() = default;
 
-Result<std::unique_ptr<Agent>> Agent::start(const Config& config, mount::Zygote zygote, std::shared_ptr<spdlog::logger> log) {
+Result<std::unique_ptr<Agent>> Agent::start(const Config& config, mount::Zygote zygote, std::shared_ptr<const mount::Log> log) {
   auto parts = std::make_unique<Parts>();
   parts->config = config;
   parts->log = std::move(log);
   parts->notify.status("starting");
 
   TRY(parts->state_lock, InstanceLock::acquire(config.state_dir));
+  if (std::error_code none; std::filesystem::equivalent(config.state_dir, config.run_dir, none)) {
+    return mount::make_error(mount::ErrorCode::invalid_argument, "runDir: expected a directory apart from stateDir, found " +
+                                                                     config.run_dir + ", which is the same one as " + config.state_dir +
+                                                                     " by a symlink or a mount");
+  }
   TRY(parts->run_lock, InstanceLock::acquire(config.run_dir));
   // With the run directory's lock held: whoever left a mark there has no living agent any more.
   TRY(auto left_behind, mount::LeftBehind::collect(config.run_dir));
@@ -234,7 +246,9 @@ Result<std::unique_ptr<Agent>> Agent::start(const Config& config, mount::Zygote 
   const csi::ServerOptions serve{
       .endpoint = config.endpoint,
       .plugin = {.name = config.plugin_name, .vendor_version = ORDINALD_VERSION, .controller_expansion = config.controller_expansion},
-      .max_threads = config.max_threads};
+      .max_threads = config.max_threads,
+      .connections = {.most = static_cast<std::size_t>(std::max(1024, 4 * config.max_threads))},
+      .answers = {.crowd = static_cast<std::size_t>(std::max(1, config.max_threads / 4))}};
   TRY(parts->server, csi::Server::start(serve, *parts->volumes, parts->log));
 
   parts->log->info("ordinald {} serves node {} on {}", ORDINALD_VERSION, config.node_id, config.endpoint);
@@ -252,18 +266,27 @@ void Agent::repair_at_intervals(const std::stop_token& stop) {
       if (repairs) {
         parts_->volumes->repair(stop);
       }
-      parts_->volumes->watch_hand_overs(stop, std::chrono::steady_clock::now() + (repairs ? interval : hours));
     } catch (const std::exception& error) {
       parts_->log->error("a bug in a repair: {}", error.what());
+    }
+    try {
+      parts_->volumes->watch_hand_overs(stop, std::chrono::steady_clock::now() + (repairs ? interval : hours));
+    } catch (const std::exception& error) {
+      parts_->log->error("a bug in looking after a hand-over: {}", error.what());
     }
   }
 }
 
 int Agent::run() {
+  std::mutex ending;  // the server's end is the drain's, and the loop may ask for its calls until then
+  const auto working = [this, &ending] {
+    const std::scoped_lock lock{ending};
+    return parts_->server ? parts_->server->working() : std::vector<std::string>{};
+  };
   Loop loop{parts_->io,     parts_->signals,  parts_->config.drain, *parts_->log,
-            parts_->notify, *parts_->workers, parts_->zygote.get(), *parts_->volumes};
+            parts_->notify, *parts_->workers, parts_->zygote.get(), working};
   std::jthread repairs{[this](const std::stop_token& stop) { repair_at_intervals(stop); }};
-  const int status = loop.run([this, &repairs](milliseconds patience) {
+  const int status = loop.run([this, &repairs, &ending](milliseconds patience) {
     if (parts_->admin) {
       parts_->admin->stop();
     }
@@ -274,7 +297,11 @@ int Agent::run() {
     parts_->workers->stop();  // only a repair can still wait for a device: it is cut off, and done again by the next agent
     repairs.join();
     parts_->admin.reset();
-    parts_->server.reset();
+    std::unique_ptr<csi::Server> server;
+    {
+      const std::scoped_lock lock{ending};
+      server = std::move(parts_->server);
+    }
     return true;
   });
   parts_->log->info("ended; mounts stay as they are");

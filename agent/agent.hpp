@@ -1,11 +1,10 @@
 #pragma once
 
-#include <spdlog/logger.h>
-
 #include <memory>
 #include <stop_token>
 
 #include "agent/config.hpp"
+#include "mount/log.hpp"
 #include "mount/result.hpp"
 #include "mount/zygote.hpp"
 
@@ -25,7 +24,7 @@ class Agent {
  public:
   /// Everything up to READY. `zygote` was forked before any thread, lock or socket. failed_precondition: another agent has one of our
   /// directories or our socket.
-  static mount::Result<std::unique_ptr<Agent>> start(const Config& config, mount::Zygote zygote, std::shared_ptr<spdlog::logger> log);
+  static mount::Result<std::unique_ptr<Agent>> start(const Config& config, mount::Zygote zygote, std::shared_ptr<const mount::Log> log);
 
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;

@@ -7,6 +7,13 @@ using mount::Kernel;
 
 namespace {
 
+void refuse_discard(const Core& core, Kernel& kernel, const std::string& id, const Device& device) {
+  if (const auto refused = kernel.refuse_discard(device); !refused) {
+    core.log->warn("volume {}: {} takes discards, by which this thick volume can lose blocks until it is staged again: {}", id, device.path,
+                   refused.error().message);
+  }
+}
+
 Result<Device> find_or_attach(const Core& core, Kernel& kernel, const mount::Pool& pool, const VolumeRecord& record,
                               const VolumeState& state) {
   if (state.device) {
@@ -14,10 +21,21 @@ Result<Device> find_or_attach(const Core& core, Kernel& kernel, const mount::Poo
     auto known = kernel.inspect_device(*state.device);
     const auto findings = known ? pool.examine(kernel, pool_volume(record), known.value()) : known.error();
     if (findings && findings.value().empty() && known.value().size >= record.size) {
+      keep_thick(core, kernel, pool, record, known.value());
       return known;
     }
   }
-  TRY(const Device device, pool.attach(kernel, pool_volume(record)));
+  const auto attached = pool.attach(kernel, pool_volume(record));
+  if (!attached) {
+    if (attached.error().code == ErrorCode::failed_precondition) {
+      TRYV(require_own_pool(core, kernel, pool));
+    }
+    return attached.error();
+  }
+  const Device& device = attached.value();
+  if (pool.thick()) {
+    refuse_discard(core, kernel, record.id, device);
+  }
   if (!state.device || (state.device->number == device.number && state.device->diskseq == device.diskseq)) {
     return device;
   }
@@ -38,6 +56,24 @@ Result<Device> find_or_attach(const Core& core, Kernel& kernel, const mount::Poo
           "stage it again");
 }
 
+/// Who had it goes from the ledger into the record. False: it could not be written, and the ledger keeps it; nobody is kept waiting for
+/// that.
+bool keep_history(const Core& core, const std::string& id, const std::vector<Tenure>& past) {
+  const auto known = core.records->find(id);
+  if (known == nullptr || past.empty()) {
+    return true;
+  }
+  VolumeRecord record = *known;
+  for (const Tenure& tenure : past) {
+    remember(record.history, tenure);
+  }
+  auto saved = core.records->save(record);
+  if (!saved) {
+    core.log->warn("who had it until now is not in its record yet: {}", saved.error().message);
+  }
+  return saved.has_value();
+}
+
 }  // namespace
 
 Result<Device> attach_device(const Core& core, Kernel& kernel, const mount::Pool& pool, const VolumeRecord& record,
@@ -49,6 +85,16 @@ Result<Device> attach_device(const Core& core, Kernel& kernel, const mount::Pool
     device.read_only = false;
   }
   return device;
+}
+
+void keep_thick(const Core& core, Kernel& kernel, const mount::Pool& pool, const VolumeRecord& record, const Device& device) {
+  if (!pool.thick()) {
+    return;
+  }
+  refuse_discard(core, kernel, record.id, device);
+  if (const auto filled = pool.grow(kernel, pool_volume(record)); !filled) {
+    core.log->warn("volume {}: what its image has lost of its blocks since is not allocated again: {}", record.id, filled.error().message);
+  }
 }
 
 Result<std::optional<Device>> find_device(const Core& core, Kernel& kernel, const std::string& id, const VolumeState& state) {
@@ -80,11 +126,12 @@ Result<VolumeState> known_state(const Core& core, Kernel& kernel, const std::str
     state.fs_type = record->fs_type;
     state.fs_uuid = record->fs_uuid;
   }
+  const bool ask_mounts = state.fs_type.empty();  // raw, or without a record: what is mounted is what it holds
   for (const FoundMount& found : state.found) {
-    if (!found.block && state.fs_type.empty()) {  // raw, or without a record: what is mounted is what it holds
+    if (ask_mounts && !found.block && state.fs_uuid.empty()) {
       TRY(const mount::PathInfo info, kernel.inspect_path(found.path));
       state.fs_type = found.fs_type;
-      state.fs_uuid = info.fs_uuid;
+      state.fs_uuid = info.mount_root ? info.fs_uuid : std::string{};  // else somebody has unmounted it
     }
   }
   return state;
@@ -106,6 +153,37 @@ Result<void> let_go(const Core& core, Kernel& kernel, const std::string& id, con
   }
   core.log->warn("volume {}: {} lives on until whatever has it lets go{}", id, device.path, who);
   return mount::success();
+}
+
+bool lives_on(Kernel& kernel, const Device& device) {
+  const auto there = kernel.inspect_device(device);
+  return there || there.error().code != ErrorCode::not_found;
+}
+
+Result<void> save_what_is_left(Core& core, Kernel& kernel, const std::string& id, VolumeState state) {
+  if (!state.in_use()) {
+    TRY(auto device, find_device(core, kernel, id, state));
+    if (state.device) {
+      if (const auto there = kernel.inspect_device(*state.device); !there && there.error().code == ErrorCode::not_found) {
+        // Taken away behind our back; a stage that a crash cut off may have attached another, of which the ledger does not know.
+        TRY(device, find_device(core, kernel, id, VolumeState{}));
+        device = device && device->by_agent ? device : std::nullopt;
+      }
+    }
+    if (device) {
+      TRYV(let_go(core, kernel, id, *device));
+    }
+    VolumeState after;
+    after.no_growth = std::move(state.no_growth);
+    if (!keep_history(core, id, state.past)) {
+      after.past = std::move(state.past);
+    }
+    if (!state.past_lost.empty() && device && lives_on(kernel, *device)) {
+      after.past_lost = std::move(state.past_lost);
+    }
+    state = std::move(after);
+  }
+  return core.ledger->save(id, state);
 }
 
 }  // namespace ordinald::agent

@@ -1,26 +1,24 @@
 #include "agent/by_hand.hpp"
 
-#include <sys/stat.h>
-
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <set>
 
 #include "agent/hand_over.hpp"
+#include "agent/image_label.hpp"
+#include "agent/path_words.hpp"
+#include "agent/refuse.hpp"
 
 namespace ordinald::agent {
 namespace {
 
-constexpr const char* unknown = "unknown";
-
-Error refuse(const std::string& message) { return mount::make_error(ErrorCode::failed_precondition, message); }
-
-std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+constexpr const char* nobody_known = "unknown";
 
 /// A volume's mounts by the mount table alone: no device is asked.
-class Mounts {
+class VolumeMounts {
  public:
-  Mounts(const VolumeState& state, const std::vector<mount::MountEntry>& table) : state_(state) {
+  VolumeMounts(const VolumeState& state, const std::vector<mount::MountEntry>& table) : state_(state) {
     for (const mount::MountEntry& entry : table) {
       topmost_[entry.mount_point] = &entry;
     }
@@ -32,7 +30,7 @@ class Mounts {
       return found != topmost_.end();
     }
     const mount::MountEntry& entry = *found->second;
-    return block ? entry.fs_type == "devtmpfs" && base_name(entry.root) == base_name(state_.device->path)
+    return block ? entry.fs_type == "devtmpfs" && file_of(entry.root) == file_of(state_.device->path)
                  : entry.device == state_.device->number || entry.source == state_.device->path;
   }
 
@@ -62,15 +60,11 @@ class Mounts {
   std::map<std::string, const mount::MountEntry*> topmost_;
 };
 
-std::uint64_t own_namespace() {
-  struct stat status{};
-  return ::stat("/proc/self/ns/mnt", &status) == 0 ? status.st_ino : 0;
-}
-
 /// Fills in who of the hold's processes has the volume.
 Result<bool> look_at(mount::Kernel& kernel, const mount::CgroupQuery& volume, Hold& hold) {
   mount::CgroupQuery query = volume;
   query.names = group_names(hold.holder);
+  query.any = hold.block;
   if (query.names.empty()) {
     return true;
   }
@@ -106,16 +100,15 @@ std::string describe(const std::vector<mount::Pin>& processes) {
 
 bool is_named(const Holder& holder, const std::string& text) {
   const bool by_name = !holder.pod_name.empty() && text == holder.pod_namespace + "/" + holder.pod_name;
-  const bool nameless = holder.pod_name.empty() && holder.pod_uid.empty() && holder.unit.empty();
   return by_name || (!holder.pod_uid.empty() && text == holder.pod_uid) || (!holder.unit.empty() && text == holder.unit) ||
-         (nameless && (text == unknown || text == "/"));
+         (is_unnamed(holder) && (text == nobody_known || text == "/"));
 }
 
 Result<Holds> ByHand::holds(const std::string& id) const {
   const VolumeState state = core_.ledger->state(id);
   TRY(const auto kernel, core_.kernels.for_volume("node"));  // not the volume's: that may hang
   TRY(const auto table, kernel->mount_table());
-  const Mounts mounts{state, table};
+  const VolumeMounts mounts{state, table};
   Holds answer;
   for (const Publication& held : state.publications) {
     answer.holds.push_back(
@@ -138,7 +131,8 @@ Result<Holds> ByHand::holds(const std::string& id) const {
   for (const Tenure& tenure : past) {
     const bool known = std::ranges::any_of(answer.holds, [&](const Hold& hold) { return is_same(hold.holder, tenure.holder); });
     if (tenure.boot_id == core_.boot_id && !known && !group_names(tenure.holder).empty()) {
-      answer.holds.push_back({.holder = tenure.holder, .target = tenure.target, .since = tenure.from, .ended = tenure.ended});
+      answer.holds.push_back(
+          {.holder = tenure.holder, .target = tenure.target, .since = tenure.from, .ended = tenure.ended, .block = tenure.block});
     }
   }
   std::set<std::int64_t> counted;
@@ -156,31 +150,17 @@ Result<Holds> ByHand::holds(const std::string& id) const {
   answer.holds.erase(over, answer.holds.end());
   mount::CgroupQuery everybody = *query;
   everybody.names = {"/"};
-  for (const Stage& stage : state.stages) {
-    everybody.usual.push_back(stage.path);
-  }
-  for (const Publication& publication : state.publications) {
-    everybody.usual.push_back(publication.target);
-  }
-  for (const FoundMount& found : state.found) {
-    everybody.usual.push_back(found.path);
-  }
+  everybody.usual = usual_places(core_, id, state);
   TRY(mount::CgroupUsers users, kernel->cgroup_users(everybody));
-  const std::uint64_t own = own_namespace();
-  for (mount::Pin& pin : users.users) {
-    // A namespace that was copied with the mount table has our paths and no other; a workload has it where it wants it, or open.
-    const bool copy = pin.mount_namespace != own && std::ranges::find(everybody.usual, pin.mount_point) != everybody.usual.end();
-    if (!counted.contains(pin.pid) && !copy) {
-      answer.others.push_back(std::move(pin));
-    }
-  }
+  std::ranges::copy_if(users.users, std::back_inserter(answer.others), [&](const mount::Pin& pin) { return !counted.contains(pin.pid); });
+  answer.past_lost = state.past_lost;
   return answer;
 }
 
 Result<std::vector<Hold>> ByHand::release(const std::string& id, const std::string& holder, const std::string& target) {
   TRY(const Holds held, holds(id));
   const auto is_meant = [&](const Hold& hold) {
-    const bool named = hold.unknown_holder ? holder == unknown : is_named(hold.holder, holder);
+    const bool named = hold.unknown_holder ? holder == nobody_known : is_named(hold.holder, holder);
     return hold.ended.empty() && named && (target.empty() || hold.target == target);
   };
   std::vector<Hold> released;
@@ -189,7 +169,8 @@ Result<std::vector<Hold>> ByHand::release(const std::string& id, const std::stri
     if (is_meant(hold)) {
       released.push_back(hold);
     } else {
-      others += (others.empty() ? "" : ", ") + (hold.unknown_holder ? std::string{unknown} : to_string(hold.holder)) + " at " + hold.target;
+      others +=
+          (others.empty() ? "" : ", ") + (hold.unknown_holder ? std::string{nobody_known} : to_string(hold.holder)) + " at " + hold.target;
     }
   }
   if (released.empty()) {
@@ -219,7 +200,9 @@ Result<std::vector<Hold>> ByHand::release(const std::string& id, const std::stri
   for (const Hold& hold : released) {
     if (auto ended = publisher_.unpublish({.volume_id = id, .target_path = hold.target}, "released by hand"); !ended) {
       std::string who = describe(held.others);
-      who = who.empty() ? "" : "; " + who + ": end that first";
+      if (!who.empty()) {
+        who.insert(0, "; ").append(": end that first");
+      }
       return mount::Error{ended.error().code, "the hold at " + hold.target + " stays: " + ended.error().message + who,
                           ended.error().sys_errno};
     }
@@ -229,7 +212,7 @@ Result<std::vector<Hold>> ByHand::release(const std::string& id, const std::stri
   return released;
 }
 
-Result<void> ByHand::rebind(const std::string& id, const Claim& claim) {
+Result<std::string> ByHand::rebind(const std::string& id, const Claim& claim) {
   TRY(const auto known, core_.require(id));
   const VolumeState state = core_.ledger->state(id);
   for (const Publication& held : state.publications) {
@@ -247,11 +230,26 @@ Result<void> ByHand::rebind(const std::string& id, const Claim& claim) {
     }
   }
   VolumeRecord record = *known;
-  const Claim before = std::exchange(record.claim, claim);
+  if (record.claim == claim && !record.label_stale) {
+    return std::string{};
+  }
+  // In the order that image_label.hpp draws.
+  TRY(const auto kernel, core_.kernels.for_volume(id));
+  record.label_stale = true;
   TRYV(core_.records->save(record));
+  const Claim before = std::exchange(record.claim, Claim{});
+  TRYV(write_label(core_, *kernel, record));
+  record.claim = claim;
+  TRYV(core_.records->save(record));
+  std::string note;
+  if (auto settled = settle_label(core_, *kernel, record)) {
+    note = std::move(settled.value());
+  } else {
+    core_.log->warn("volume {}: it has its new claim, and its image is not labelled so yet: {}", id, settled.error().message);
+  }
   core_.log->warn("volume {}: bound by hand to claim {}/{}, before to {}", id, claim.name_space, claim.name,
                   before.name.empty() ? std::string{"none"} : before.name_space + "/" + before.name);
-  return mount::success();
+  return note;
 }
 
 }  // namespace ordinald::agent

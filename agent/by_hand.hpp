@@ -16,6 +16,7 @@ struct Hold {
   std::string since{};
   bool mounted = false;
   std::string ended{};                  ///< how, where only its processes still have the volume; empty: it is published
+  bool block = false;                   ///< it is over, and was a raw block device: its processes count whatever they have
   std::vector<mount::Pin> processes{};  ///< `mount_point`: where it is mounted for it, or the file that it has open
   std::uint64_t unseen = 0;             ///< processes of its that can't be looked into
 };
@@ -23,6 +24,7 @@ struct Hold {
 struct Holds {
   std::vector<Hold> holds{};
   std::vector<mount::Pin> others{};  ///< whoever else has the volume, for itself and not as a copy of the mount table
+  std::string past_lost{};           ///< VolumeState's: while it is set, the others keep it from the next holder
   std::string unchecked{};           ///< why processes could not be looked at; empty: they were
 };
 
@@ -40,8 +42,9 @@ class ByHand {
   /// Answers what was ended.
   Result<std::vector<Hold>> release(const std::string& id, const std::string& holder, const std::string& target);
 
-  /// Binds the volume to another claim; durable. failed_precondition: held, and by whom. already_exists: another volume has that claim.
-  Result<void> rebind(const std::string& id, const Claim& claim);
+  /// Binds the volume to another claim, in its record and in its image's label (image_label.hpp); durable. failed_precondition: held, and
+  /// by whom; or its image is missing. already_exists: another volume has that claim.
+  Result<std::string> rebind(const std::string& id, const Claim& claim);
 
  private:
   Core& core_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -10,6 +11,7 @@
 #include <utility>
 
 #include "agent/json_fields.hpp"
+#include "agent/path_words.hpp"
 #include "agent/strict_json.hpp"
 #include "mount/result.hpp"
 
@@ -147,6 +149,12 @@ Result<std::vector<PoolConfig>> read_pools(const json& value, const std::string&
     if (!directories.insert(pool.directory).second) {
       return unexpected(here + ".directory", "a directory that no other pool has", element.at("directory"));
     }
+    for (const PoolConfig& other : pools) {
+      if (is_within(pool.directory, other.directory) || is_within(other.directory, pool.directory)) {
+        return unexpected(here + ".directory", "a directory apart from pool " + other.name + "'s, " + other.directory,
+                          element.at("directory"));
+      }
+    }
     if (pool.is_default && std::exchange(has_default, true)) {
       return unexpected(here + ".default", "at most one pool with true", element.at("default"));
     }
@@ -209,6 +217,62 @@ constexpr Field<Config> config_fields[] = {
     {"pools", [](Config& config, const json& value, const std::string& path) { return store(config.pools, read_pools(value, path)); }},
 };
 
+// --- what must hold among paths ---
+
+/// What the agent keeps in its directories: nobody else's things may lie there.
+constexpr std::array<std::string_view, 3> state_names{"volumes", "undo", "lock"};
+constexpr std::array<std::string_view, 5> run_names{"ledger", "workers", "lock", "key", "pools.json"};
+
+Error misplaced(const std::string& key, const std::string& expected, const std::string& found) {
+  return make_error(ErrorCode::invalid_argument, key + ": expected " + expected + ", found " + found);
+}
+
+/// `path` is none of the agent's directories, and none of what it keeps in them.
+Result<void> check_apart(const Config& config, const std::string& key, const std::string& path) {
+  const auto check = [&](const std::string& own_key, const std::string& own, std::span<const std::string_view> names) -> Result<void> {
+    if (path == own) {
+      return misplaced(key, "another path than that of " + own_key, path);
+    }
+    for (const std::string_view name : names) {
+      if (is_within(path, own + "/" + std::string{name})) {
+        return misplaced(key, "a path apart from what the agent keeps in " + own_key + " as " + std::string{name}, path);
+      }
+    }
+    return success();
+  };
+  TRYV(check("stateDir", config.state_dir, state_names));
+  return check("runDir", config.run_dir, run_names);
+}
+
+/// A socket stands in nobody's place, and no directory is wanted beneath it.
+Result<void> check_socket(const Config& config, const std::string& key, const std::string& path) {
+  TRYV(check_apart(config, key, path));
+  std::vector<std::string> directories{config.state_dir, config.run_dir};
+  std::ranges::transform(config.pools, std::back_inserter(directories), &PoolConfig::directory);
+  for (const std::string& directory : directories) {
+    if (is_within(directory, path)) {
+      return misplaced(key, "a path of its own, not the directory " + directory + " or one above it", path);
+    }
+  }
+  return success();
+}
+
+Result<void> check_paths(const Config& config) {
+  for (const auto& [key, path] : {std::pair{"stateDir", &config.state_dir}, std::pair{"runDir", &config.run_dir}}) {
+    if (*path == "/") {
+      return misplaced(key, "a directory of the agent's own", *path);
+    }
+  }
+  if (is_within(config.run_dir, config.state_dir) || is_within(config.state_dir, config.run_dir)) {
+    return misplaced("runDir", "a directory apart from stateDir, " + config.state_dir + ", neither in it nor above it", config.run_dir);
+  }
+  for (std::size_t i = 0; i < config.pools.size(); ++i) {
+    TRYV(check_apart(config, "pools[" + std::to_string(i) + "].directory", config.pools[i].directory));
+  }
+  TRYV(check_socket(config, "endpoint", endpoint_path(config.endpoint)));
+  return config.admin_socket->empty() ? success() : check_socket(config, "adminSocket", *config.admin_socket);
+}
+
 }  // namespace
 
 Result<Config> parse_config(std::string_view text) {
@@ -248,7 +312,7 @@ Result<void> complete_config(Config& config, std::string_view hostname) {
     pool.is_default = true;
     config.pools.push_back(std::move(pool));
   }
-  return success();
+  return check_paths(config);
 }
 
 std::string to_json(const Config& config) {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "mount/log.hpp"
 #include "mount/result.hpp"
 
 /// What the agent is told: a plain struct with its defaults, read from JSON with comments, or from single settings.
@@ -16,16 +17,16 @@
 /// path without "..", found "images"`.
 namespace ordinald::agent {
 
+using mount::LogLevel;
 using mount::Result;
 
-enum class LogLevel : std::uint8_t { trace, debug, info, warn, error };
 enum class LogFormat : std::uint8_t { text, json };
 
 /// Where volumes come from.
 struct PoolConfig {
   std::string name;                 ///< like a DNS label; unique
   std::string kind = "image";       ///< images on loop devices: the only kind for now
-  std::string directory;            ///< absolute, normal; unique
+  std::string directory;            ///< absolute, normal; apart from every other pool's
   bool thick = false;               ///< every image allocated in full
   double overcommit = 1.0;          ///< thin only: promised bytes for each byte that there is
   double reserve_percent = 10;      ///< of the file system's size, never promised
@@ -66,7 +67,8 @@ Result<void> set_string(Config& config, std::string_view key, std::string_view v
 
 /// Fills in what depends on other settings: the host's name as node id, the endpoint `<runDir>/csi.sock`, the admin socket
 /// `<runDir>/admin.sock`, and one thin pool `default` at
-/// `<stateDir>/pools/default`.
+/// `<stateDir>/pools/default`. Then what must hold among paths, by their text: state and run directory, and what the agent keeps in
+/// them, are nobody else's.
 Result<void> complete_config(Config& config, std::string_view hostname);
 
 /// As the file would say it; parse_config reads it back to the same.

@@ -4,14 +4,16 @@
 
 #include "agent/core.hpp"
 #include "mount/filesystem.hpp"
+#include "mount/mount_flags.hpp"
 
 namespace ordinald::agent {
 
 /// A filesystem that may be mounted.
 struct ReadyFilesystem {
   std::string uuid;
-  bool alive = false;     ///< mounted somewhere already: not checked again
-  bool may_grow = false;  ///< it is smaller than its device, and can be grown once mounted
+  bool alive = false;       ///< mounted somewhere already: not checked again
+  bool may_grow = false;    ///< it is smaller than its device, and can be grown once mounted
+  std::string no_growth{};  ///< why it is smaller than its device, and is served all the same: growing it failed, and it is as it was
 };
 
 /// Rules 1, 2 and 7: sees to it that the device holds the filesystem that the volume should have, or says why not.
@@ -26,10 +28,23 @@ struct ReadyFilesystem {
 Result<ReadyFilesystem> ready_filesystem(Core& core, mount::Kernel& kernel, const mount::Pool& pool, VolumeRecord& record,
                                          const mount::Device& device, const mount::Filesystem& filesystem);
 
-/// Removes what a growth of the unmounted filesystem has kept to be taken back with (`<state dir>/undo/<id>.e2undo`).
-Result<void> forget_growth(const Core& core, const std::string& id);
+/// The filesystem that a mount gets: the capability's wins, then what is on the volume, or will be.
+const std::string& wanted_fs_type(const VolumeRecord& record, const csi::Capability& capability);
 
-/// Grows the mounted filesystem to its device and records it. failed_precondition: ext4 without CAP_SYS_RESOURCE.
+/// Whether the volume can be had mounted so, as far as its record and pool tell. failed_precondition: why not. Pure.
+Result<void> check_mount(const VolumeRecord& record, const mount::Pool& pool, const std::string& fs_type, const mount::MountFlags& flags,
+                         bool read_only);
+
+/// The options with which the filesystem is made on a blank volume of so many bytes. failed_precondition: it can't be. Pure.
+Result<std::vector<std::string>> make_options(const VolumeRecord& record, const mount::Filesystem& filesystem, std::uint64_t size);
+
+/// What goes for every tool that is run on the device; its argv is still to come.
+mount::ToolRequest tool_on(const Core& core, const mount::Device& device);
+
+/// Keeps why the volume's filesystem could not be grown, for its health to tell; empty: it could.
+void note_growth(Core& core, const std::string& id, const std::string& failure);
+
+/// Grows the mounted filesystem to its device and records it, or why not. failed_precondition: ext4 without CAP_SYS_RESOURCE.
 Result<void> grow_mounted(Core& core, mount::Kernel& kernel, VolumeRecord& record, const mount::Device& device, const std::string& fs_type,
                           const std::string& path);
 

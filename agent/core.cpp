@@ -4,6 +4,8 @@
 #include <optional>
 
 #include "agent/access_rules.hpp"
+#include "agent/former_pools.hpp"
+#include "agent/path_words.hpp"
 
 namespace ordinald::agent {
 
@@ -38,8 +40,8 @@ Result<PoolView> view(const Core& core, const PoolConfig& pool) {
   if (!kernel) {
     return kernel.error().with_context("pool " + pool.name);
   }
-  TRY(auto usage, core.pools.at(pool.name)->usage(*kernel.value()));
-  core.places.note(pool.name, usage.device);
+  TRY(auto usage, look_at_pool(core, *kernel.value(), *core.pools.at(pool.name)));
+  core.places.note(pool.directory, usage.filesystem);
   return PoolView{.pool = &pool, .usage = std::move(usage)};
 }
 
@@ -70,10 +72,10 @@ Result<std::vector<PoolView>> Core::view_pools_beside(const std::string& pool) c
   if (!own) {
     return mount::make_error(ErrorCode::unavailable, "pool " + pool + " can't be looked at now: " + own.error().message);
   }
-  const std::uint64_t device = own.value().usage.device;
+  const std::string filesystem = own.value().usage.filesystem;
   views.push_back(std::move(own.value()));
   for (const PoolConfig& other : config.pools) {
-    if (other.name == pool || places.elsewhere(other.name, device)) {
+    if (other.name == pool || places.elsewhere(other.directory, filesystem)) {
       continue;
     }
     if (auto found = view(*this, other)) {
@@ -82,13 +84,17 @@ Result<std::vector<PoolView>> Core::view_pools_beside(const std::string& pool) c
       log->warn("{}", found.error().message);
     }
   }
+  for (const PoolConfig& former : former_pools) {
+    if (promises_of(*this, former.name).volumes > 0 && !places.elsewhere(former.directory, filesystem)) {
+      const auto kernel = kernels.for_volume("pool:" + former.name);
+      const auto usage = kernel ? look_at_former_pool(*this, *kernel.value(), former) : Result<mount::PoolUsage>{kernel.error()};
+      views.push_back(view_former_pool(*this, former, usage, views));
+    }
+  }
   return views;
 }
 
 Result<void> Core::refuse_own_path(const std::string& path) const {
-  const auto is_within = [](const std::string& inner, const std::string& outer) {
-    return inner == outer || (inner.starts_with(outer) && (outer.ends_with('/') || inner[outer.size()] == '/'));
-  };
   const auto check = [&](const std::string& own) -> Result<void> {
     if (!is_within(path, own) && !is_within(own, path)) {
       return mount::success();

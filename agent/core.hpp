@@ -1,7 +1,5 @@
 #pragma once
 
-#include <spdlog/logger.h>
-
 #include <chrono>
 #include <condition_variable>
 #include <map>
@@ -17,31 +15,15 @@
 #include "agent/config.hpp"
 #include "agent/keyed_digest.hpp"
 #include "agent/ledger.hpp"
+#include "agent/pool_marks.hpp"
+#include "agent/pool_places.hpp"
 #include "agent/promises.hpp"
 #include "agent/record_store.hpp"
 #include "agent/repair_log.hpp"
+#include "mount/log.hpp"
 #include "mount/pool.hpp"
 
 namespace ordinald::agent {
-
-/// On which file system each pool was when it answered last. Thread safe.
-class PoolPlaces {
- public:
-  void note(const std::string& pool, std::uint64_t device) {
-    const std::scoped_lock lock{mutex_};
-    devices_[pool] = device;
-  }
-  /// Whether the pool was seen, and on another one than this.
-  [[nodiscard]] bool elsewhere(const std::string& pool, std::uint64_t device) const {
-    const std::scoped_lock lock{mutex_};
-    const auto found = devices_.find(pool);
-    return found != devices_.end() && found->second != device;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::map<std::string, std::uint64_t> devices_;
-};
 
 /// A set of words for several threads, which forgets them all when they have become many: what it spares is only looked up anew.
 class SharedSet {
@@ -105,7 +87,7 @@ class HandOvers {
 struct Core {
   Config config;
   mount::KernelSource& kernels;
-  std::shared_ptr<spdlog::logger> log;
+  std::shared_ptr<const mount::Log> log;
   std::unique_ptr<RecordStore> records;
   std::unique_ptr<Ledger> ledger;
   KeyedDigest digest;
@@ -114,13 +96,18 @@ struct Core {
   bool grows_mounted_ext4 = false;
   PromiseBook promises;
   RepairLog repairs;
-  mutable PoolPlaces places{};
+  mutable PoolPlaces places;
+  mutable PoolMarks marks;
   std::string boot_id;
   /// Pods of this boot whose control group was gone when it was looked for, and that had nothing published since.
   SharedSet gone_holders;
   HandOvers handed_over{};
   /// How calls were refused lately.
   CallErrors errors{};
+  /// Those of which volumes were left when the agent started.
+  std::vector<PoolConfig> former_pools{};
+  /// Former pools of which the log has said that they can't be looked at.
+  mutable SharedSet told_once{};
 
   /// The record. not_found: unknown. failed_precondition: set aside as damaged (naming the file), or being deleted.
   [[nodiscard]] Result<std::shared_ptr<const VolumeRecord>> require(const std::string& id) const;
@@ -128,8 +115,9 @@ struct Core {
   [[nodiscard]] Result<const mount::Pool*> pool_of(const VolumeRecord& record) const;
   /// Every pool that answers, as it is now. The ones that don't are left out.
   [[nodiscard]] std::vector<PoolView> view_pools() const;
-  /// Those on whose promises this pool's depend: the ones that may be on its file system. Any other is not looked at, so that one that
-  /// hangs keeps nobody waiting. unavailable: the pool itself can't be looked at. resource_exhausted: for want of descriptors or processes.
+  /// Those on whose promises this pool's depend: the ones that may be on its file system, former ones too. Any other is not looked at, so
+  /// that one that hangs keeps nobody waiting. unavailable: the pool itself can't be looked at. resource_exhausted: for want of descriptors
+  /// or processes.
   [[nodiscard]] Result<std::vector<PoolView>> view_pools_beside(const std::string& pool) const;
   [[nodiscard]] const PoolConfig& default_pool() const;
   /// invalid_argument: the path is one that the agent itself stands on, or lies beneath or above one: a mount there would hide records,

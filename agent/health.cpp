@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <sstream>
 
+#include "mount/mountinfo.hpp"
+
 namespace ordinald::agent {
 namespace {
 
@@ -17,17 +19,6 @@ void add(std::vector<HealthEntry>& entries, HealthStatus status, const std::stri
   if (!known) {
     entries.push_back(HealthEntry{.status = status, .reason = reason, .message = message});
   }
-}
-
-bool has_word(const std::string& options, std::string_view word) {
-  std::istringstream words{options};
-  std::string entry;
-  while (std::getline(words, entry, ',')) {
-    if (entry == word) {
-      return true;
-    }
-  }
-  return false;
 }
 
 }  // namespace
@@ -59,6 +50,13 @@ Health::Entries Health::pool_entries(mount::Kernel& kernel, const VolumeRecord& 
     const bool hung = findings.error().code == ErrorCode::unavailable;
     add(entries, HealthStatus::inaccessible, hung ? device_hung : "PoolUnreachable", findings.error().message);
     return entries;
+  }
+  if (!findings.value().empty()) {
+    // Of a directory that isn't the pool's it says nothing of the volume.
+    if (const auto own = require_own_pool(core_, kernel, *pool.value()); !own && own.error().code == ErrorCode::failed_precondition) {
+      add(entries, HealthStatus::inaccessible, "PoolUnreachable", own.error().message);
+      return entries;
+    }
   }
   for (const mount::PoolFinding& finding : findings.value()) {
     add(entries, finding.data_loss ? HealthStatus::data_loss : HealthStatus::inaccessible, finding.reason, finding.message);
@@ -106,12 +104,33 @@ Result<csi::VolumeHealth> Health::node(const std::string& id) const {
   return health;
 }
 
+std::string growth_pending(const Core& core, const VolumeRecord& record, const VolumeState& state) {
+  if (record.fs_grown_for >= record.size) {
+    return {};
+  }
+  const std::string size = "the volume has " + std::to_string(record.size) + " bytes, ";
+  if (!state.no_growth.empty()) {
+    return size + "and its " + record.fs_type +
+           " could not be grown to that; it is served as it is, and grown when it is staged the next time, or by a NodeExpandVolume: " +
+           state.no_growth;
+  }
+  const bool staged_as_filesystem = std::ranges::any_of(state.stages, [](const Stage& stage) { return !stage.block; });
+  if (staged_as_filesystem && state.fs_type == "ext4" && !core.grows_mounted_ext4) {
+    return size + "its ext4 was made for " + std::to_string(record.fs_grown_for) +
+           "; a mounted ext4 can't be grown without CAP_SYS_RESOURCE, so it grows when it is staged the next time";
+  }
+  return {};
+}
+
 void Health::device_entries(mount::Kernel& kernel, const VolumeRecord& record, Entries& entries) const {
   const VolumeState state = core_.ledger->state(record.id);
   if (!state.refusal.empty()) {
     add(entries, HealthStatus::inaccessible, "StageRefused", "the last stage was refused: " + state.refusal);
   }
-  if (!state.device) {
+  if (const std::string why = growth_pending(core_, record, state); !why.empty()) {
+    add(entries, HealthStatus::degraded, "GrowthPending", why);
+  }
+  if (!state.device || !state.in_use()) {
     return;
   }
   const auto device = kernel.inspect_device(*state.device);
@@ -124,12 +143,6 @@ void Health::device_entries(mount::Kernel& kernel, const VolumeRecord& record, E
     }
   }
   mount_entries(kernel, state, entries);
-  const bool staged_as_filesystem = std::ranges::any_of(state.stages, [](const Stage& stage) { return !stage.block; });
-  if (staged_as_filesystem && state.fs_type == "ext4" && !core_.grows_mounted_ext4 && record.fs_grown_for < record.size) {
-    add(entries, HealthStatus::degraded, "GrowthPending",
-        "the volume has " + std::to_string(record.size) + " bytes, its ext4 was made for " + std::to_string(record.fs_grown_for) +
-            "; a mounted ext4 can't be grown without CAP_SYS_RESOURCE, so it grows when it is staged the next time");
-  }
 }
 
 void Health::mount_entries(mount::Kernel& kernel, const VolumeState& state, Entries& entries) const {
@@ -168,14 +181,14 @@ void Health::mount_entries(mount::Kernel& kernel, const VolumeState& state, Entr
       continue;
     }
     // We always mount the filesystem itself writable; ext4 says emergency_ro since kernel 6.15.
-    if (has_word(entry.super_options, "ro") || has_word(entry.super_options, "emergency_ro")) {
+    if (mount::has_option(entry.super_options, "ro") || mount::has_option(entry.super_options, "emergency_ro")) {
       add(entries, HealthStatus::degraded, "FilesystemReadOnly",
           "the " + entry.fs_type + " at " + entry.mount_point +
               " went read-only after an error; the kernel's log says which. Stop the workload, unstage the volume and stage it again: it "
               "is "
               "checked then");
     }
-    if (has_word(entry.super_options, "shutdown")) {
+    if (mount::has_option(entry.super_options, "shutdown")) {
       add(entries, HealthStatus::inaccessible, "FilesystemShutDown",
           "the " + entry.fs_type + " at " + entry.mount_point +
               " was shut down after an error; the kernel's log says which. Stop the workload, unstage the volume and stage it again");
@@ -200,11 +213,24 @@ std::optional<csi::StorageHealthEntry> judge_pool(const PoolConfig& config, cons
     return report(csi::StorageStatus::degraded, "ReadOnly",
                   "pool " + config.name + ": the file system of " + config.directory + " is read-only");
   }
-  const double used = pool.total == 0 ? 0 : 100.0 * (1.0 - static_cast<double>(pool.free) / static_cast<double>(pool.total));
-  if (used >= config.nearly_full_percent) {
+  const auto percent = [](std::uint64_t free, std::uint64_t total) {
+    return total == 0 ? 0 : 100.0 * (1.0 - static_cast<double>(free) / static_cast<double>(total));
+  };
+  const double bytes = percent(pool.free, pool.total);
+  const double inodes = percent(pool.inodes_free, pool.inodes);
+  const std::string where = "pool " + config.name + ": the file system of " + config.directory;
+  // Each new volume takes an inode, however small it is.
+  const std::string few_inodes = " has " + std::to_string(pool.inodes_free) + " inodes left of " + std::to_string(pool.inodes) +
+                                 ", and each new volume takes one; delete other files that lie on it, or volumes, or make it anew with "
+                                 "more inodes (xfs: xfs_growfs -m)";
+  if (bytes >= config.nearly_full_percent) {
     return report(csi::StorageStatus::degraded, "NearlyFull",
-                  "pool " + config.name + ": the file system of " + config.directory + " is " + std::to_string(static_cast<int>(used)) +
-                      " % full, " + std::to_string(pool.free) + " bytes are left; delete volumes or other files, or enlarge it");
+                  where + " is " + std::to_string(static_cast<int>(bytes)) + " % full, " + std::to_string(pool.free) +
+                      " bytes are left; delete volumes or other files, or enlarge it" +
+                      (inodes >= config.nearly_full_percent ? "; it" + few_inodes : ""));
+  }
+  if (inodes >= config.nearly_full_percent) {
+    return report(csi::StorageStatus::degraded, "InodesNearlyFull", where + few_inodes);
   }
   return std::nullopt;
 }
@@ -216,7 +242,7 @@ Result<std::vector<csi::StorageHealthEntry>> Health::storage() const {
     if (!kernel && kernel.error().code != ErrorCode::unavailable) {
       return kernel.error();
     }
-    const auto usage = kernel ? core_.pools.at(config.name)->usage(*kernel.value())
+    const auto usage = kernel ? look_at_pool(core_, *kernel.value(), *core_.pools.at(config.name))
                               : Result<mount::PoolUsage>{kernel.error().with_context("pool " + config.name)};
     if (auto entry = judge_pool(config, usage)) {
       entries.push_back(std::move(*entry));

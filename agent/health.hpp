@@ -9,6 +9,9 @@ namespace ordinald::agent {
 /// What is wrong with a pool that looks so, or does not answer.
 std::optional<csi::StorageHealthEntry> judge_pool(const PoolConfig& config, const Result<mount::PoolUsage>& usage);
 
+/// Why its filesystem is smaller than the volume, and how that ends; empty: it isn't, or grows with the next call.
+std::string growth_pending(const Core& core, const VolumeRecord& record, const VolumeState& state);
+
 /// What is wrong, in CSI's words. An entry stays as long as its cause does; an empty list is a healthy volume.
 class Health {
  public:

@@ -18,8 +18,14 @@ struct Holder {
   bool operator==(const Holder&) const = default;
 };
 
-/// `prod/db-1 (uid …)`, `host/db-0 (unit postgres@0.service)`, or "an unnamed workload".
+/// `prod/db-1 (uid …)`, `host/db-0 (unit postgres@0.service)`, `unit postgres@0.service`, or "an unnamed workload".
 std::string to_string(const Holder& holder);
+
+/// As `ordinalctl release --holder` takes it: a uid before a name, which the next pod has too.
+std::string name_for_release(const Holder& holder);
+
+/// Whether nothing tells who it is.
+bool is_unnamed(const Holder& holder);
 
 /// Whether two are one workload: by uid where either has one, else by namespace, name and unit.
 bool is_same(const Holder& one, const Holder& other);
@@ -36,13 +42,16 @@ struct Tenure {
   std::string to;
   std::string ended;  ///< how: `unpublished`, `target gone`
   std::string boot_id;
+  bool block = false;      ///< as a raw block device
+  bool exclusive = false;  ///< in a mode that lets nobody else have it
   bool operator==(const Tenure&) const = default;
 };
 
 /// How many a volume remembers.
 inline constexpr std::size_t longest_history = 16;
 
-/// Adds the newest, and forgets the oldest beyond that.
+/// Adds the newest. Beyond that it forgets the oldest of an earlier boot, which can have the volume no more; else one whose holder has had
+/// it again since; else the oldest.
 void remember(std::vector<Tenure>& history, Tenure tenure);
 
 }  // namespace ordinald::agent

@@ -27,7 +27,17 @@ inline void get_holder(const nlohmann::json& j, Holder& holder) {
 }
 
 inline void to_json(nlohmann::json& j, const Tenure& t) {
-  j = nlohmann::json{{"target", t.target}, {"from", t.from}, {"to", t.to}, {"ended", t.ended}, {"bootId", t.boot_id}};
+  j["target"] = t.target;
+  j["from"] = t.from;
+  j["to"] = t.to;
+  j["ended"] = t.ended;
+  j["bootId"] = t.boot_id;
+  if (t.block) {
+    j["block"] = true;
+  }
+  if (t.exclusive) {
+    j["exclusive"] = true;
+  }
   put_holder(j, t.holder);
 }
 
@@ -38,6 +48,8 @@ inline void from_json(const nlohmann::json& j, Tenure& t) {
   j.at("to").get_to(t.to);
   j.at("ended").get_to(t.ended);
   j.at("bootId").get_to(t.boot_id);
+  t.block = j.value("block", false);
+  t.exclusive = j.value("exclusive", false);
 }
 
 }  // namespace ordinald::agent

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "agent/access_rules.hpp"
 #include "agent/clock_text.hpp"
 #include "agent/hand_over.hpp"
 
@@ -33,8 +34,22 @@ void end_publication(VolumeState& state, const std::string& target, const std::s
                               .from = held->since,
                               .to = utc_text(std::chrono::system_clock::now()),
                               .ended = how,
-                              .boot_id = boot_id});
+                              .boot_id = boot_id,
+                              .block = held->block,
+                              .exclusive = !allows_several_targets(held->mode)});
   state.publications.erase(held);
+}
+
+void end_found(VolumeState& state, const std::string& path, const std::string& how, const std::string& boot_id) {
+  if (const FoundMount* found = state.found_at(path); found != nullptr) {
+    remember(state.past, Tenure{.holder = {},
+                                .target = path,
+                                .from = found->since,
+                                .to = utc_text(std::chrono::system_clock::now()),
+                                .ended = how,
+                                .boot_id = boot_id});
+    state.forget_found(path);
+  }
 }
 
 bool holder_has_it(mount::Kernel& kernel, const VolumeState& state, const Holder& holder) {
@@ -54,15 +69,18 @@ Result<void> release_gone_holds(Core& core, mount::Kernel& kernel, const std::st
                                                  held.since + ", is no mount of it any more: that hold is over");
     }
   }
-  std::erase_if(kept.found, [&](const FoundMount& found) {
-    const bool gone = is_gone(kernel, found.path, expected(found.block), means);
-    if (gone) {
+  for (const FoundMount& found : state.found) {
+    if (is_gone(kernel, found.path, expected(found.block), means)) {
+      end_found(kept, found.path, "target gone", core.boot_id);
       core.repairs.repaired("hold-released",
                             "volume " + id + ": " + found.path + ", found mounted at " + found.since + ", is no mount of it any more");
     }
-    return gone;
-  });
-  if (kept.publications.size() != state.publications.size() || kept.found.size() != state.found.size()) {
+  }
+  if (!state.device) {
+    kept.forget_ready();
+  }
+  if (kept.publications.size() != state.publications.size() || kept.found.size() != state.found.size() ||
+      kept.stages.size() != state.stages.size()) {
     TRYV(core.ledger->save(id, kept));
     state = std::move(kept);
   }

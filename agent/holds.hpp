@@ -7,6 +7,9 @@ namespace ordinald::agent {
 /// Takes the publication at the target out of the state, and keeps it as one that is over.
 void end_publication(VolumeState& state, const std::string& target, const std::string& how, const std::string& boot_id);
 
+/// The same of a mount that was found there: somebody unnamed had it.
+void end_found(VolumeState& state, const std::string& path, const std::string& how, const std::string& boot_id);
+
 /// Whether a process of the holder's has the volume, or may have it: where that can't be told it is so. Where the host's control groups
 /// can't be seen, and for a holder without one, it isn't.
 bool holder_has_it(mount::Kernel& kernel, const VolumeState& state, const Holder& holder);
@@ -18,7 +21,8 @@ enum class GoneMeans : std::uint8_t {
 
 /// Ends the volume's holds whose path is no mount of it any more (a target unmounted or removed behind our back) and whose holder has no
 /// process left that has it, so that an orchestrator that forgot can't lock a volume for ever. The kernel is asked about each path and each
-/// holder; one that can't be looked at keeps its hold. Saves the ledger where anything was ended.
+/// holder; one that can't be looked at keeps its hold. A raw block device that was found held ready is no hold without a device: the state
+/// is a known_state() where there is one. Saves the ledger where anything was ended.
 ///
 /// `asker`: who wants the volume; its own processes don't keep it from it.
 ///

@@ -25,7 +25,7 @@ mount::Result<KeyedDigest> KeyedDigest::open(const std::string& run_dir) {
     trouble = "the digests' key " + run_dir + "/key can't be used (" +
               (existing ? "it has " + std::to_string(existing.value().size()) + " bytes" : existing.error().message) +
               "), is set aside as " + aside +
-              " and made anew: what is staged with mount flags counts as staged with others, until it is unstaged";
+              " and made anew: with which mount flags a volume was staged and published can't be compared any more, until it is unstaged";
   }
   std::string key(length, '\0');
   if (::getrandom(key.data(), key.size(), 0) != static_cast<ssize_t>(key.size())) {

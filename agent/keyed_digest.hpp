@@ -17,6 +17,8 @@ class KeyedDigest {
 
   /// Hex, 32 digits. Nothing in, nothing out: an empty list has the empty digest.
   [[nodiscard]] std::string of(const std::vector<std::string>& parts) const;
+  /// Tells one key from another, and nothing else of it.
+  [[nodiscard]] std::string id() const { return of({"which key"}); }
   /// Why this is not the key that there was; empty: it is, or there was none.
   [[nodiscard]] const std::string& trouble() const { return trouble_; }
 

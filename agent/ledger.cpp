@@ -13,14 +13,14 @@ namespace ordinald::mount {
 using nlohmann::json;
 
 static void to_json(json& j, const Device& d) {
-  j = json{{"path", d.path},
-           {"number", d.number},
-           {"diskseq", d.diskseq},
-           {"backingDevice", d.backing_device},
-           {"backingInode", d.backing_inode},
-           {"size", d.size},
-           {"blockSize", d.block_size},
-           {"readOnly", d.read_only}};
+  j["path"] = d.path;
+  j["number"] = d.number;
+  j["diskseq"] = d.diskseq;
+  j["backingDevice"] = d.backing_device;
+  j["backingInode"] = d.backing_inode;
+  j["size"] = d.size;
+  j["blockSize"] = d.block_size;
+  j["readOnly"] = d.read_only;
 }
 static void from_json(const json& j, Device& d) {
   j.at("path").get_to(d.path);
@@ -39,20 +39,33 @@ namespace {
 
 using nlohmann::json;
 
+// Member by member: an initializer list copies each value twice, and this is on the path of publish and unpublish.
 json to_value(const Stage& s) {
-  return json{{"path", s.path},
-              {"block", s.block},
-              {"mode", static_cast<int>(s.mode)},
-              {"fsType", s.fs_type},
-              {"flagsDigest", s.flags_digest},
-              {"optionsDigest", s.options_digest},
-              {"readOnly", s.read_only},
-              {"since", s.since}};
+  json value;
+  value["path"] = s.path;
+  value["block"] = s.block;
+  value["mode"] = static_cast<int>(s.mode);
+  value["fsType"] = s.fs_type;
+  value["flagsDigest"] = s.flags_digest;
+  value["optionsDigest"] = s.options_digest;
+  value["readOnly"] = s.read_only;
+  value["since"] = s.since;
+  return value;
 }
 
 json to_value(const Publication& p) {
-  json value{{"target", p.target},      {"stagingPath", p.staging_path}, {"block", p.block},    {"mode", static_cast<int>(p.mode)},
-             {"readOnly", p.read_only}, {"flagsDigest", p.flags_digest}, {"fsType", p.fs_type}, {"since", p.since}};
+  json value;
+  value["target"] = p.target;
+  value["stagingPath"] = p.staging_path;
+  value["block"] = p.block;
+  value["mode"] = static_cast<int>(p.mode);
+  value["readOnly"] = p.read_only;
+  value["flagsDigest"] = p.flags_digest;
+  value["fsType"] = p.fs_type;
+  if (p.group) {
+    value["group"] = *p.group;
+  }
+  value["since"] = p.since;
   put_holder(value, p.holder);
   return value;
 }
@@ -99,9 +112,24 @@ Publication to_publication(const json& j) {
   j.at("readOnly").get_to(p.read_only);
   j.at("flagsDigest").get_to(p.flags_digest);
   j.at("fsType").get_to(p.fs_type);
+  if (j.contains("group")) {
+    p.group = j.at("group").get<std::int64_t>();
+  }
   get_holder(j, p.holder);
   j.at("since").get_to(p.since);
   return p;
+}
+
+/// No flags have the empty digest under every key.
+void forget_digests(VolumeState& state) {
+  const auto forget = [](std::string& digest) { digest = digest.empty() ? std::string{} : std::string{unknown_digest}; };
+  for (Stage& stage : state.stages) {
+    forget(stage.flags_digest);
+    forget(stage.options_digest);
+  }
+  for (Publication& publication : state.publications) {
+    forget(publication.flags_digest);
+  }
 }
 
 }  // namespace
@@ -148,10 +176,19 @@ mount::Expected VolumeState::expected_block() const {
   return mount::Expected{.number = device ? device->number : 0, .fs_type = {}, .uuid = {}};
 }
 
-std::string to_json(const VolumeState& state, std::string_view boot_id) {
-  json file{
-      {"schema", 1},       {"bootId", boot_id},       {"fsType", state.fs_type},      {"fsUuid", state.fs_uuid}, {"refusal", state.refusal},
-      {"device", nullptr}, {"stages", json::array()}, {"publications", json::array()}};
+std::string to_json(const VolumeState& state, std::string_view boot_id, std::string_view key_id) {
+  json file;
+  file["schema"] = 1;
+  file["bootId"] = boot_id;
+  file["fsType"] = state.fs_type;
+  file["fsUuid"] = state.fs_uuid;
+  file["refusal"] = state.refusal;
+  file["device"] = nullptr;
+  file["stages"] = json::array();
+  file["publications"] = json::array();
+  if (!key_id.empty()) {
+    file["keyId"] = key_id;
+  }
   if (state.device) {
     file["device"] = *state.device;
   }
@@ -170,13 +207,20 @@ std::string to_json(const VolumeState& state, std::string_view boot_id) {
   if (!state.past.empty()) {
     file["past"] = state.past;
   }
+  if (!state.no_growth.empty()) {
+    file["noGrowth"] = state.no_growth;
+  }
+  if (!state.past_lost.empty()) {
+    file["pastLost"] = state.past_lost;
+  }
   // One line, and its checksum: a flipped bit in a path or a mode is good JSON all the same, and would let a second writer in.
   const std::string line = file.dump(-1, ' ', false, json::error_handler_t::replace);
   return line + "\n" + crc32_hex(line) + "\n";
 }
 
-Result<std::optional<VolumeState>> parse_state(std::string_view text, std::string_view boot_id) {
+Result<std::optional<VolumeState>> parse_state(std::string_view text, std::string_view boot_id, std::string_view key_id) {
   try {
+    text = text.substr(0, text.find_last_not_of(' ') + 1);  // overwrite_file leaves blanks behind a shorter text
     const std::size_t end = std::min(text.find('\n'), text.size());
     if (text.substr(end) != "\n" + crc32_hex(text.substr(0, end)) + "\n") {
       return mount::make_error(mount::ErrorCode::failed_precondition, "its checksum does not fit: a part of it is damaged or missing");
@@ -207,10 +251,15 @@ Result<std::optional<VolumeState>> parse_state(std::string_view text, std::strin
     if (file.contains("past")) {
       file.at("past").get_to(state.past);
     }
+    state.past_lost = file.value("pastLost", std::string{});
+    state.no_growth = file.value("noGrowth", std::string{});
     if (file.contains("found")) {
       for (const json& found : file.at("found")) {
         state.found.push_back(to_found(found));
       }
+    }
+    if (file.value("keyId", std::string{key_id}) != key_id) {
+      forget_digests(state);
     }
     return std::optional{std::move(state)};
   } catch (const json::exception& error) {
@@ -218,8 +267,8 @@ Result<std::optional<VolumeState>> parse_state(std::string_view text, std::strin
   }
 }
 
-Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& run_dir, const std::string& boot_id) {
-  std::unique_ptr<Ledger> ledger{new Ledger{run_dir + "/ledger", boot_id}};
+Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& run_dir, const std::string& boot_id, const std::string& key_id) {
+  std::unique_ptr<Ledger> ledger{new Ledger{run_dir + "/ledger", boot_id, key_id}};
   std::error_code error;
   std::filesystem::create_directories(ledger->directory_, error);
   if (!error) {
@@ -250,7 +299,7 @@ Result<void> Ledger::load() {
       continue;
     }
     auto text = read_file(directory_ + "/" + file);
-    auto state = text ? parse_state(text.value(), boot_id_) : Result<std::optional<VolumeState>>{text.error()};
+    auto state = text ? parse_state(text.value(), boot_id_, key_id_) : Result<std::optional<VolumeState>>{text.error()};
     if (!state) {
       const auto aside = set_aside(directory_, file);
       unreadable_.push_back(directory_ + "/" + file + " can't be read (" + state.error().message + ") and " +
@@ -306,9 +355,9 @@ std::string Ledger::owner_of(const std::string& path) const {
   return found == owners_.end() ? std::string{} : found->second;
 }
 
-Result<void> Ledger::save(const std::string& id, const VolumeState& state) {
+Result<void> Ledger::write(const std::string& id, const VolumeState& state) const {
   const std::string file = id + ".json";
-  const std::string text = to_json(state, boot_id_);
+  const std::string text = to_json(state, boot_id_, key_id_);
   auto written = state.empty() ? remove_file(directory_, file, Durability::until_reboot)
                                : write_file(directory_, file, text, Durability::until_reboot);
   if (!written && written.error().code == mount::ErrorCode::resource_exhausted && overwrite_file(directory_, file, text)) {
@@ -317,6 +366,10 @@ Result<void> Ledger::save(const std::string& id, const VolumeState& state) {
   if (!written) {
     return written.error().with_context("volume " + id + ": its entry in the ledger");
   }
+  return mount::success();
+}
+
+void Ledger::set(const std::string& id, const VolumeState& state) {
   const std::scoped_lock lock{mutex_};
   index(id, state);
   if (state.empty()) {
@@ -324,7 +377,17 @@ Result<void> Ledger::save(const std::string& id, const VolumeState& state) {
   } else {
     states_[id] = state;
   }
+}
+
+Result<void> Ledger::save(const std::string& id, const VolumeState& state) {
+  TRYV(write(id, state));
+  set(id, state);
   return mount::success();
+}
+
+Result<void> Ledger::keep(const std::string& id, const VolumeState& state) {
+  set(id, state);
+  return write(id, state);
 }
 
 }  // namespace ordinald::agent

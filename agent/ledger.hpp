@@ -18,8 +18,11 @@ namespace ordinald::agent {
 using csi::AccessMode;
 using mount::Result;
 
-/// In place of a digest: the stage was found when the ledger was lost, and its flags can't be compared with anything.
+/// In place of a digest: the ledger was lost, or the digests' key; the flags can't be compared with anything.
 inline constexpr std::string_view unknown_digest = "unknown";
+
+/// In place of a staging path: the ledger was lost, and of a raw block device that is held ready nothing is mounted that would tell.
+inline constexpr std::string_view unknown_path = "an unknown path";
 
 /// A volume mounted (or, as a block device, held ready) at a staging path.
 struct Stage {
@@ -33,6 +36,9 @@ struct Stage {
   std::string since;
 };
 
+/// In place of a gid: none was asked for.
+inline constexpr std::int64_t no_group = -1;
+
 /// A volume visible at a workload's target path.
 struct Publication {
   std::string target;
@@ -42,6 +48,8 @@ struct Publication {
   bool read_only = false;  ///< for whatever reason: asked, or the mode's
   std::string flags_digest;
   std::string fs_type;  ///< as asked
+  /// volume_mount_group as asked, or no_group. Nothing: not known (an agent before this one wrote it).
+  std::optional<std::int64_t> group;
   Holder holder;
   std::string since;
 };
@@ -65,7 +73,9 @@ struct VolumeState {
   std::vector<Publication> publications;
   std::vector<FoundMount> found;
   std::vector<Tenure> past;  ///< publications that are over and not in the record yet
+  std::string past_lost;     ///< since when it is not known who had it before, the ledger being lost; empty: it is known
   std::string refusal;       ///< why the last stage was refused for what is on the device; empty once one went well
+  std::string no_growth;     ///< why its filesystem could not be grown the last time; empty once it could, or need not
 
   [[nodiscard]] const Stage* stage_at(std::string_view path) const;
   [[nodiscard]] const Publication* publication_at(std::string_view target) const;
@@ -73,17 +83,25 @@ struct VolumeState {
   [[nodiscard]] bool is_block_at(std::string_view path) const;
   [[nodiscard]] const FoundMount* found_at(std::string_view path) const;
   void forget_found(std::string_view path);
+  /// A raw block device that was found held ready; a call that names a staging path tells where.
+  [[nodiscard]] const Stage* found_ready() const { return stage_at(unknown_path); }
+  void forget_ready() {
+    std::erase_if(stages, [](const Stage& stage) { return stage.path == unknown_path; });
+  }
   /// Whether it is mounted or held anywhere.
   [[nodiscard]] bool in_use() const { return !stages.empty() || !publications.empty() || !found.empty(); }
-  [[nodiscard]] bool empty() const { return !device && !in_use() && refusal.empty() && past.empty(); }
+  [[nodiscard]] bool empty() const {
+    return !device && !in_use() && refusal.empty() && no_growth.empty() && past.empty() && past_lost.empty();
+  }
   /// What a mount of this volume looks like.
   [[nodiscard]] mount::Expected expected_mount() const;
   [[nodiscard]] mount::Expected expected_block() const;
 };
 
-std::string to_json(const VolumeState& state, std::string_view boot_id);
-/// nullopt: of another boot. Never throws; failed_precondition says what is wrong.
-Result<std::optional<VolumeState>> parse_state(std::string_view text, std::string_view boot_id);
+/// `key_id`: under which key its digests are (KeyedDigest::id).
+std::string to_json(const VolumeState& state, std::string_view boot_id, std::string_view key_id = {});
+/// nullopt: of another boot. Digests under another key than this are unknown_digest. Never throws; failed_precondition says what is wrong.
+Result<std::optional<VolumeState>> parse_state(std::string_view text, std::string_view boot_id, std::string_view key_id = {});
 
 /// Who has which volume where, since boot: in memory, and under `<run dir>/ledger/<id>.json` (tmpfs; written by rename, no fsync).
 ///
@@ -92,7 +110,7 @@ Result<std::optional<VolumeState>> parse_state(std::string_view text, std::strin
 class Ledger {
  public:
   /// A file that can't be read is set aside and told of by unreadable(): the reconciler finds what is mounted.
-  static Result<std::unique_ptr<Ledger>> open(const std::string& run_dir, const std::string& boot_id);
+  static Result<std::unique_ptr<Ledger>> open(const std::string& run_dir, const std::string& boot_id, const std::string& key_id);
 
   [[nodiscard]] VolumeState state(const std::string& id) const;
   [[nodiscard]] std::map<std::string, VolumeState> all() const;
@@ -100,16 +118,23 @@ class Ledger {
   /// Which volume has this path as a target or a staging path; empty: none.
   [[nodiscard]] std::string owner_of(const std::string& path) const;
 
-  /// Written before it returns; an empty state removes the file.
+  /// Written before it returns; an empty state removes the file. resource_exhausted: no room, and nothing has changed.
   Result<void> save(const std::string& id, const VolumeState& state);
+  /// What the kernel tells is so, and holds from now on whether it can be written or not. An error: it is written with the volume's next
+  /// change; an agent that starts before that asks the kernel again.
+  Result<void> keep(const std::string& id, const VolumeState& state);
 
  private:
-  Ledger(std::string directory, std::string boot_id) : directory_(std::move(directory)), boot_id_(std::move(boot_id)) {}
+  Ledger(std::string directory, std::string boot_id, std::string key_id)
+      : directory_(std::move(directory)), boot_id_(std::move(boot_id)), key_id_(std::move(key_id)) {}
   Result<void> load();
+  Result<void> write(const std::string& id, const VolumeState& state) const;
+  void set(const std::string& id, const VolumeState& state);
   void index(const std::string& id, const VolumeState& state);
 
   const std::string directory_;
   const std::string boot_id_;
+  const std::string key_id_;
   mutable std::mutex mutex_;
   std::map<std::string, VolumeState> states_;
   std::map<std::string, std::string> owners_;

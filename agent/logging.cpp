@@ -1,6 +1,7 @@
 #include "agent/logging.hpp"
 
 #include <spdlog/formatter.h>
+#include <spdlog/logger.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
 #include <algorithm>
@@ -122,30 +123,13 @@ class LineFormatter final : public spdlog::formatter {
   LogFormat format_;
 };
 
-spdlog::level::level_enum spdlog_level(LogLevel level) {
-  switch (level) {
-    case LogLevel::trace:
-      return spdlog::level::trace;
-    case LogLevel::debug:
-      return spdlog::level::debug;
-    case LogLevel::info:
-      return spdlog::level::info;
-    case LogLevel::warn:
-      return spdlog::level::warn;
-    case LogLevel::error:
-      return spdlog::level::err;
-  }
-  return spdlog::level::info;
-}
-
 }  // namespace
 
-std::shared_ptr<spdlog::logger> make_logger(LogLevel level, LogFormat format) {
+std::shared_ptr<const mount::Log> make_logger(LogLevel level, LogFormat format) {
   // Not registered with spdlog: its registry is a singleton, and this logger is handed to who needs it.
   auto logger = std::make_shared<spdlog::logger>("ordinald", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  logger->set_level(spdlog_level(level));
   logger->set_formatter(std::make_unique<LineFormatter>(format));
-  return logger;
+  return std::make_shared<const mount::Log>(std::move(logger), level);
 }
 
 std::string log_safe(std::string_view text, LogFormat format) {

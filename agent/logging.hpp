@@ -1,12 +1,11 @@
 #pragma once
 
-#include <spdlog/logger.h>
-
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "agent/config.hpp"
+#include "mount/log.hpp"
 
 /// One message, one line on stderr: readable text or a JSON object.
 ///
@@ -18,7 +17,7 @@
 namespace ordinald::agent {
 
 /// A logger that writes before it returns; any thread. Each line is one write(2).
-std::shared_ptr<spdlog::logger> make_logger(LogLevel level, LogFormat format);
+std::shared_ptr<const mount::Log> make_logger(LogLevel level, LogFormat format);
 
 /// A message as the lines show it. JSON: the inside of a string, with quotes and backslashes escaped.
 std::string log_safe(std::string_view text, LogFormat format);

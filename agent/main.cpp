@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <string>
 #include <utility>
@@ -28,6 +29,19 @@ int complain(const mount::Error& error, int status) {
   return status;
 }
 
+/// gRPC reads them when it is first used, and then tells of each byte of a request, secrets and all: they are taken away before. Which
+/// there were, for people; empty: none.
+std::string take_away_grpc_tracing() {
+  std::string found;
+  for (const char* name : {"GRPC_TRACE", "GRPC_VERBOSITY"}) {
+    if (std::getenv(name) != nullptr) {  // NOLINT(concurrency-mt-unsafe): there is no other thread yet
+      found += (found.empty() ? "" : " and ") + std::string{name};
+      ::unsetenv(name);  // NOLINT(concurrency-mt-unsafe)
+    }
+  }
+  return found;
+}
+
 int run(int argc, char** argv) {
   const auto options = agent::parse_options(argc, argv);
   if (!options) {
@@ -46,6 +60,7 @@ int run(int argc, char** argv) {
     return ended;
   }
 
+  const std::string ignored = take_away_grpc_tracing();
   if (const auto made = agent::make_private_directory(config.value().run_dir); !made) {
     return complain(made.error(), failed);
   }
@@ -59,10 +74,14 @@ int run(int argc, char** argv) {
   ::mallopt(M_ARENA_MAX, 2);      // an arena for each of hundreds of threads would cost more than waiting for one another does
 
   const auto log = agent::make_logger(config.value().log_level, config.value().log_format);
+  if (!ignored.empty()) {
+    log->warn("{} of the environment: ignored, since what gRPC would write then has the secrets of requests in it", ignored);
+  }
   auto agent = agent::Agent::start(config.value(), std::move(zygote).value(), log);
   if (!agent) {
     log->error("can't start: {}", agent.error().message);
-    return failed;
+    // What only the directories themselves can tell of the configuration: two that are one.
+    return agent.error().code == mount::ErrorCode::invalid_argument ? misconfigured : failed;
   }
   return agent.value()->run();
 }

@@ -4,13 +4,13 @@
 #include <array>
 #include <utility>
 
+#include "agent/refuse.hpp"
+
 namespace ordinald::agent {
 namespace {
 
 constexpr std::array<std::pair<Identity, std::string_view>, 3> names{
     {{Identity::none, "none"}, {Identity::claim, "claim"}, {Identity::ordinal, "ordinal"}}};
-
-mount::Error refuse(const std::string& message) { return mount::make_error(mount::ErrorCode::failed_precondition, message); }
 
 bool is_digits(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });

@@ -23,14 +23,21 @@ struct PoolView {
 struct Promise {
   std::string pool;
   std::uint64_t bytes = 0;
+  std::string volume{};    ///< of one that is being made: whose, and
+  std::uint64_t size = 0;  ///< which size its record has once it counts itself
 };
 
 /// Bytes that `pool` may still promise; never negative. Pure.
 ///
 /// Pools on one file system share one promise: what is free there plus what the pools' own images hold, less the reserve (a share of the
 /// file system's size, the largest of the pools'). Each volume weighs on it: a thick one with its size, a thin one with its size over its
-/// pool's overcommit ratio. `pools`: every pool that could be looked at. `promised`: every volume's promise.
+/// pool's overcommit ratio. A pool on a file system that is read-only promises nothing. `pools`: every pool that could be looked at; one
+/// without a file system may be on any.
+/// `promised`: every volume's promise.
 std::uint64_t promisable(const std::string& pool, const std::vector<PoolView>& pools, const std::vector<Promise>& promised);
+
+/// resource_exhausted: the pool's file system has no inode for another image. File systems that make inodes as they need them always do.
+Result<void> require_inode(const std::string& pool, const std::vector<PoolView>& pools);
 
 /// Promises that are being made, and have no record yet: each counts from the moment it was found to fit. Thread safe.
 class PromiseBook {
@@ -50,15 +57,17 @@ class PromiseBook {
     std::list<Promise>::iterator entry_;
   };
 
-  /// resource_exhausted: `pool` can't promise `bytes` more; the text says what it can.
-  Result<Reservation> reserve(const std::string& pool, std::uint64_t bytes, const std::vector<PoolView>& pools,
+  /// resource_exhausted: its pool can't promise that much more; the text says what it can. failed_precondition: its file system is
+  /// read-only.
+  Result<Reservation> reserve(const Promise& asked, const std::vector<PoolView>& pools,
                               const std::vector<std::shared_ptr<const VolumeRecord>>& records);
-  /// What could be reserved.
+  /// What could be reserved for a new volume.
   std::uint64_t available(const std::string& pool, const std::vector<PoolView>& pools,
                           const std::vector<std::shared_ptr<const VolumeRecord>>& records);
 
  private:
-  /// Of records, of calls that are under way, and of images whose record is lost: those weigh what they are.
+  /// Of records, of calls that are under way and not in those yet, of images whose record is lost, and of copies of devices: those weigh
+  /// what they are.
   [[nodiscard]] std::vector<Promise> promised(const std::vector<PoolView>& pools,
                                               const std::vector<std::shared_ptr<const VolumeRecord>>& records) const;
 

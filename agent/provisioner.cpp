@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "agent/access_rules.hpp"
-#include "agent/attachment.hpp"
 #include "agent/clock_text.hpp"
 #include "agent/content_guard.hpp"
-#include "agent/holds.hpp"
+#include "agent/deletion.hpp"
+#include "agent/image_label.hpp"
 #include "agent/volume_parameters.hpp"
 #include "mount/filesystem.hpp"
 
@@ -25,29 +25,6 @@ std::set<std::string> access_types(const std::vector<csi::Capability>& capabilit
     types.insert(capability.block ? "block" : "mount");
   }
   return types;
-}
-
-/// The one fs_type that the capabilities name, or else the parameter's, or else the default.
-Result<std::string> choose_fs_type(const csi::CreateVolumeArgs& args, const VolumeParameters& parameters, const std::string& fallback) {
-  std::string chosen;
-  for (const csi::Capability& capability : args.capabilities) {
-    if (capability.fs_type.empty()) {
-      continue;
-    }
-    if (mount::find_filesystem(capability.fs_type) == nullptr) {
-      return make_error(ErrorCode::invalid_argument,
-                        "volume_capabilities: fs_type \"" + capability.fs_type + "\" is not known; ext4, xfs and btrfs are");
-    }
-    if (!chosen.empty() && chosen != capability.fs_type) {
-      return make_error(ErrorCode::invalid_argument, "volume_capabilities: two filesystems are named, " + chosen + " and " +
-                                                         capability.fs_type + "; a volume holds one");
-    }
-    chosen = capability.fs_type;
-  }
-  if (!chosen.empty()) {
-    return chosen;
-  }
-  return parameters.fs_type.empty() ? fallback : parameters.fs_type;
 }
 
 Error out_of_range(const std::string& message) { return make_error(ErrorCode::out_of_range, message); }
@@ -95,19 +72,27 @@ Result<Provisioner::Plan> Provisioner::plan(const csi::CreateVolumeArgs& args) c
     }
   }
   TRY(plan.fs_type, choose_fs_type(args, plan.parameters, core_.config.default_fs_type));
-  const mount::Filesystem& filesystem = *mount::find_filesystem(plan.fs_type);
-  TRYV(filesystem.mkfs_options(plan.parameters.mkfs_options));
 
+  const auto limit = static_cast<std::uint64_t>(args.capacity.limit);
+  plan.size = static_cast<std::uint64_t>(args.capacity.required);
+  if (plan.size == 0) {
+    plan.size = limit == 0 ? default_size : std::min(default_size, limit / plan.parameters.block_size * plan.parameters.block_size);
+  }
+  if (plan.size <= largest_size) {
+    plan.size = plan.pool->round_up(plan.size, plan.parameters.block_size);
+  }
+  return plan;
+}
+
+/// Whether a new volume can be made so. A name that is known is held against its volume instead, which says more.
+Result<void> Provisioner::check_new(const csi::CreateVolumeArgs& args, const Plan& plan) {
+  const mount::Filesystem& filesystem = *mount::find_filesystem(plan.fs_type);
+  TRYV(filesystem.mkfs_options(plan.parameters.mkfs_options, plan.parameters.block_size));
   const auto required = static_cast<std::uint64_t>(args.capacity.required);
   const auto limit = static_cast<std::uint64_t>(args.capacity.limit);
-  std::uint64_t size = required;
-  if (size == 0) {
-    size = limit == 0 ? default_size : std::min(default_size, limit / plan.parameters.block_size * plan.parameters.block_size);
+  if (plan.size > largest_size) {
+    return out_of_range("capacity_range: " + std::to_string(plan.size) + " bytes are more than any file can have");
   }
-  if (size > largest_size) {
-    return out_of_range("capacity_range: " + std::to_string(size) + " bytes are more than any file can have");
-  }
-  plan.size = plan.pool->round_up(size, plan.parameters.block_size);
   if (limit > 0 && plan.size > limit) {
     return out_of_range("capacity_range: " + std::to_string(required) + " bytes are " + std::to_string(plan.size) +
                         " in whole blocks, above the limit of " + std::to_string(limit));
@@ -118,32 +103,42 @@ Result<Provisioner::Plan> Provisioner::plan(const csi::CreateVolumeArgs& args) c
     return out_of_range("capacity_range: " + std::to_string(plan.size) + " bytes are too few, " +
                         (mounts ? plan.fs_type : std::string{"a block device"}) + " needs " + std::to_string(smallest));
   }
-  return plan;
+  return mount::success();
 }
 
-Result<csi::Volume> Provisioner::create(const csi::CreateVolumeArgs& args) {
+Result<csi::Volume> Provisioner::create(const csi::CallContext& call, const csi::CreateVolumeArgs& args) {
   TRY(const Plan plan, this->plan(args));
   if (!reachable(args.requisite)) {
     return make_error(ErrorCode::resource_exhausted,
                       "accessibility_requirements: this node, " + core_.config.node_id + ", is not among the requisite topologies");
   }
   if (const auto record = core_.records->find_by_name(args.name)) {
-    return existing(args, plan, *record);
-  }
-  for (const auto& [id, damaged] : core_.records->damaged()) {
-    // Its name can't be read any more; the id begins with it.
-    const std::string stem = make_volume_id(args.name);
-    const auto length = stem.size() - 8;
-    if (id.size() == stem.size() && id.compare(0, length, stem, 0, length) == 0) {
-      return make_error(ErrorCode::failed_precondition, "volume " + args.name + ": the record of " + id +
-                                                            ", which has this name, was set aside as " + damaged.file + " (" + damaged.why +
-                                                            "); mend it, or delete file and image by hand");
+    if (record->provisioned && !record->terms_open) {
+      return existing(args, plan, *record);  // which only looks
     }
+    TRY(const auto by_id, locks_.acquire(record->id, "CreateVolume", call));
+    // By now it may have grown, or be gone.
+    const auto now = core_.records->find(record->id);
+    if (now != nullptr && !now->deleting) {
+      return existing(args, plan, *now);
+    }
+    TRYV(delete_volume(core_, record->id));
+  }
+  if (const auto damaged = core_.records->find_damaged_named(args.name)) {
+    return make_error(ErrorCode::failed_precondition, "volume " + args.name + ": the record of " + damaged->first +
+                                                          ", which has this name, was set aside as " + damaged->second.file + " (" +
+                                                          damaged->second.why + "); mend it, or delete file and image by hand");
+  }
+  TRYV(check_new(args, plan));
+  if (access_types(args.capabilities).contains("mount")) {
+    TRYV(check_options(plan.fs_type, plan.parameters.mkfs_options, plan.size, plan.parameters.block_size));
   }
   TRY(const auto pools, core_.view_pools_beside(plan.pool->name()));
-  TRY(const auto promise, core_.promises.reserve(plan.pool->name(), plan.size, pools, core_.records->all()));
+  TRYV(require_inode(plan.pool->name(), pools));
   VolumeRecord record;
   record.id = make_volume_id(args.name);
+  const Promise asked{.pool = plan.pool->name(), .bytes = plan.size, .volume = record.id, .size = plan.size};
+  TRY(const auto promise, core_.promises.reserve(asked, pools, core_.records->all()));
   record.name = args.name;
   record.pool = plan.pool->name();
   record.size = plan.size;
@@ -158,11 +153,15 @@ Result<csi::Volume> Provisioner::create(const csi::CreateVolumeArgs& args) {
   record.identity = plan.parameters.identity;
   record.claim = read_claim(plan.parameters.metadata);
   record.created = utc_text(std::chrono::system_clock::now());
+  TRY(const auto by_id, locks_.acquire(record.id, "CreateVolume", call));
   TRYV(core_.records->save(record));
   return provision(std::move(record), *plan.pool);
 }
 
 Result<csi::Volume> Provisioner::existing(const csi::CreateVolumeArgs& args, const Plan& plan, const VolumeRecord& record) {
+  if (record.terms_open) {
+    return first_terms(args, plan, record);
+  }
   const auto differs = [&](const std::string& what) {
     return volume_error(ErrorCode::already_exists, record.id, "it has the name " + args.name + " already, with another " + what);
   };
@@ -186,14 +185,56 @@ Result<csi::Volume> Provisioner::existing(const csi::CreateVolumeArgs& args, con
   if (record.provisioned) {
     return show(record);
   }
-  return provision(record, *plan.pool);
+  TRY(const mount::Pool* pool, core_.pool_of(record));  // the default may be another by now
+  return provision(record, *pool);
+}
+
+/// An adopted volume is what it is: the first Create that finds it may not contradict that, and says what a repeated one is held against.
+Result<csi::Volume> Provisioner::first_terms(const csi::CreateVolumeArgs& args, const Plan& plan, VolumeRecord record) {
+  const auto differs = [&](const std::string& what) {
+    return volume_error(ErrorCode::already_exists, record.id,
+                        "it has the name " + args.name + " already; it was adopted from " + record.adopted_from + ", with another " + what);
+  };
+  const auto limit = static_cast<std::uint64_t>(args.capacity.limit);
+  if (static_cast<std::uint64_t>(args.capacity.required) > record.size || (limit > 0 && record.size > limit)) {
+    return differs("size, " + std::to_string(record.size) + " bytes");
+  }
+  const bool names_fs_type = !plan.parameters.fs_type.empty() ||
+                             std::ranges::any_of(args.capabilities, [](const csi::Capability& each) { return !each.fs_type.empty(); });
+  if (access_types(args.capabilities) != record.access_types || (names_fs_type && plan.fs_type != record.fs_type)) {
+    return differs("access type or filesystem, " + record.fs_type);
+  }
+  const Claim claim = read_claim(plan.parameters.metadata);
+  if (!claim.name.empty() && !record.claim.name.empty() && !(claim == record.claim)) {
+    return differs("claim, " + record.claim.name_space + "/" + record.claim.name);
+  }
+  const auto said = [&](const char* key) { return args.parameters.contains(key); };
+  if ((said("pool") && plan.pool->name() != record.pool) || (said("blockSize") && plan.parameters.block_size != record.block_size) ||
+      (said("identity") && record.identity != Identity::none && plan.parameters.identity != record.identity)) {
+    return differs("pool, block size or identity (" + record.pool + ", " + std::to_string(record.block_size) + ", " +
+                   std::string{to_string(record.identity)} + ")");
+  }
+  record.parameters = args.parameters;
+  record.created_size = plan.size;
+  record.created_fs_type = plan.fs_type;
+  record.multi_node = plan.parameters.multi_node;
+  record.metadata.insert(plan.parameters.metadata.begin(), plan.parameters.metadata.end());
+  record.claim = record.claim.name.empty() ? claim : record.claim;
+  record.identity = said("identity") ? plan.parameters.identity : record.identity;
+  record.terms_open = false;
+  record.label_stale = true;
+  TRYV(core_.records->save(record));
+  TRY(const auto kernel, core_.kernels.for_volume(record.id));
+  TRYV(settle_label(core_, *kernel, record));
+  return show(record);
 }
 
 Result<csi::Volume> Provisioner::provision(VolumeRecord record, const mount::Pool& pool) {
   const auto attempt = [&]() -> Result<void> {
     TRY(const auto kernel, core_.kernels.for_volume(record.id));
     mount::PoolVolume volume = pool_volume(record);
-    volume.label = to_json(record);  // what a record that is lost can be made anew from
+    volume.label = label_of(record);
+    TRYV(mark_own_pool(core_, *kernel, pool));
     TRYV(pool.create(*kernel, volume));
     record.provisioned = true;
     return core_.records->save(record);
@@ -201,7 +242,7 @@ Result<csi::Volume> Provisioner::provision(VolumeRecord record, const mount::Poo
   if (auto made = attempt(); !made) {
     if (made.error().code != ErrorCode::unavailable) {
       // Nothing was made, or what was made bears this id only: nobody knows it yet.
-      if (auto gone = remove(record.id); !gone) {
+      if (auto gone = delete_volume(core_, record.id); !gone) {
         core_.log->warn("after a failed create: {}", gone.error().message);
       }
     }
@@ -210,77 +251,23 @@ Result<csi::Volume> Provisioner::provision(VolumeRecord record, const mount::Poo
   return show(record);
 }
 
-Result<void> Provisioner::refuse_if_used(const std::string& id, mount::Kernel& kernel, const mount::Pool& pool,
-                                         const VolumeRecord& record) {
-  VolumeState state = core_.ledger->state(id);
-  if (state.in_use()) {
-    TRY(state, known_state(core_, kernel, id));
-    TRYV(release_gone_holds(core_, kernel, id, state));
-  }
-  const auto in_use = [&](const std::string& message) { return volume_error(ErrorCode::failed_precondition, id, message); };
-  if (!state.publications.empty()) {
-    const Publication& held = state.publications.front();
-    return in_use("it is published to " + to_string(held.holder) + " at " + held.target + " since " + held.since + "; unpublish it first");
-  }
-  if (!state.stages.empty()) {
-    return in_use("it is staged at " + state.stages.front().path + " since " + state.stages.front().since + "; unstage it first");
-  }
-  if (!state.found.empty()) {
-    return in_use("it is mounted at " + state.found.front().path + " for somebody unknown, found at " + state.found.front().since +
-                  "; unpublish or unmount that first");
-  }
-  TRY(const auto device, pool.find_attached(kernel, pool_volume(record)));
-  if (!device) {
-    return mount::success();
-  }
-  TRY(const auto pins, kernel.pins(*device));
-  if (!pins.empty()) {
-    return in_use("its filesystem lives on in another mount namespace, where process " + std::to_string(pins.front().pid) + " (" +
-                  pins.front().command + ") has it at " + pins.front().mount_point + "; end that process first");
-  }
-  auto detached = kernel.detach(*device);
-  if (!detached && detached.error().code != ErrorCode::not_found) {
-    return in_use("its device " + device->path + " can't be taken away: " + detached.error().message);
-  }
-  return core_.ledger->save(id, VolumeState{});
-}
-
-Result<void> Provisioner::remove(const std::string& id) {
-  const auto found = core_.records->find(id);
-  if (found == nullptr) {
-    if (core_.records->find_damaged(id)) {
-      return core_.require(id).error();
-    }
-    return mount::success();
-  }
-  VolumeRecord record = *found;
-  TRY(const mount::Pool* pool, core_.pool_of(record));
-  TRY(const auto kernel, core_.kernels.for_volume(id));
-  TRYV(refuse_if_used(id, *kernel, *pool, record));
-  if (!record.deleting) {
-    record.deleting = true;
-    auto saved = core_.records->save(record);
-    if (!saved && saved.error().code != ErrorCode::resource_exhausted) {
-      return saved.error();
-    }
-    if (!saved) {
-      // A delete is what makes room. Unmarked, a crash in its middle leaves a volume whose file is missing, until the delete is repeated.
-      core_.log->warn("{}; it is deleted all the same", saved.error().message);
-    }
-  }
-  TRYV(pool->remove(*kernel, pool_volume(record)));
-  TRYV(forget_growth(core_, id));
-  // Why its last stage was refused, for one, is remembered there without any device.
-  TRYV(core_.ledger->save(id, VolumeState{}));
-  return core_.records->remove(id);
-}
-
 Result<csi::ValidateResult> Provisioner::validate(const csi::ValidateArgs& args) const {
   TRY(const auto record, core_.require(args.volume_id));
   const auto no = [](const std::string& message) { return csi::ValidateResult{.confirmed = false, .message = message}; };
+  const auto pool = core_.pool_of(*record);
+  if (!pool) {
+    return no(pool.error().message);
+  }
+  StringMap given = record->metadata;
+  if (!record->claim.name.empty()) {
+    given["csi.storage.k8s.io/pvc/namespace"] = record->claim.name_space;
+    given["csi.storage.k8s.io/pvc/name"] = record->claim.name;
+  }
   for (const auto& [key, value] : args.context) {
-    if (!key.starts_with("storage.kubernetes.io/") && !key.starts_with("csi.storage.k8s.io/")) {
-      return no("volume_context: \"" + key + "\" was not given with the volume");
+    const auto found = given.find(key);
+    const bool orchestrators = key.starts_with("storage.kubernetes.io/");  // it puts them there itself
+    if (!orchestrators && (found == given.end() || found->second != value)) {
+      return no("volume_context: \"" + key + "\" was not given with the volume, or with another value");
     }
   }
   for (const auto& [key, value] : args.parameters) {
@@ -296,23 +283,29 @@ Result<csi::ValidateResult> Provisioner::validate(const csi::ValidateArgs& args)
     if (capability.block) {
       continue;
     }
-    if (!capability.fs_type.empty() && mount::find_filesystem(capability.fs_type) == nullptr) {
-      return no("fs_type \"" + capability.fs_type + "\" is not known; ext4, xfs and btrfs are");
+    // Of a blank volume that is asked for reading only: it can be had so once it was written to.
+    const std::string& fs_type = wanted_fs_type(*record, capability);
+    if (const auto can = check_mount(*record, *pool.value(), fs_type, mount::split_mount_flags(capability.mount_flags), false); !can) {
+      return no(can.error().message);
     }
-    if (!capability.fs_type.empty() && record->content == Content::formatted && capability.fs_type != record->fs_type) {
-      return no("it holds " + record->fs_type + ", asked for " + capability.fs_type);
+    const VolumeState state = core_.ledger->state(record->id);
+    if (record->content == Content::raw && !(state.in_use() && state.fs_type == fs_type)) {
+      return no("it was used as a raw block device, so it is never formatted; whether it holds " + fs_type + " is known once it is staged");
     }
-    const std::string& fs_type = capability.fs_type.empty() ? record->fs_type : capability.fs_type;
-    if (record->content != Content::formatted && record->size < mount::find_filesystem(fs_type)->minimum_size()) {
-      return no(fs_type + " can't live in " + std::to_string(record->size) + " bytes");
+    if (record->content == Content::blank || record->content == Content::formatting) {
+      if (const auto can = make_options(*record, *mount::find_filesystem(fs_type), record->size); !can) {
+        return no(can.error().message);
+      }
     }
   }
   return csi::ValidateResult{.confirmed = true, .message = {}};
 }
 
 Result<csi::CapacityResult> Provisioner::capacity(const csi::CapacityArgs& args) {
-  TRY(const Plan plan,
-      this->plan({.name = {}, .capacity = {}, .capabilities = args.capabilities, .parameters = args.parameters, .requisite = {}}));
+  const csi::CreateVolumeArgs wanted{
+      .name = {}, .capacity = {}, .capabilities = args.capabilities, .parameters = args.parameters, .requisite = {}};
+  TRY(const Plan plan, this->plan(wanted));
+  TRYV(check_new(wanted, plan));
   csi::CapacityResult result;
   const bool mounts = access_types(args.capabilities).contains("mount");
   result.minimum_volume_size =
@@ -340,6 +333,7 @@ Result<std::uint64_t> Provisioner::grow(const std::string& id, const csi::Capaci
         "it has " + std::to_string(record.size) + " bytes, more than the limit of " + std::to_string(limit) + "; volumes are never shrunk");
   }
   if (required <= record.size) {
+    TRYV(show_size(record));  // a growth may have been cut off before the device saw it
     return record.size;
   }
   TRY(const mount::Pool* pool, core_.pool_of(record));
@@ -355,30 +349,37 @@ Result<std::uint64_t> Provisioner::grow(const std::string& id, const csi::Capaci
                         "Linux can't grow " + record.fs_type + " to " + std::to_string(size) + " bytes, only to " +
                             std::to_string(filesystem->minimum_growth()) + " and more; ask for that");
   }
+  if ((record.content == Content::blank || record.content == Content::formatting) && record.access_types.contains("mount")) {
+    if (auto fits = check_options(record.fs_type, record.mkfs_options, size, record.block_size); !fits) {
+      return volume_error(ErrorCode::out_of_range, id, "it is not formatted yet, and could not be with that size: " + fits.error().message);
+    }
+  }
   TRY(const auto pools, core_.view_pools_beside(pool->name()));
-  TRY(const auto promise, core_.promises.reserve(pool->name(), size - record.size, pools, core_.records->all()));
+  const Promise asked{.pool = pool->name(), .bytes = size - record.size, .volume = id, .size = size};
+  TRY(const auto promise, core_.promises.reserve(asked, pools, core_.records->all()));
   TRY(const auto kernel, core_.kernels.for_volume(id));
   // The image first: a record that promises more than there is would look like a file cut short.
   record.size = size;
   TRYV(pool->grow(*kernel, pool_volume(record)));
   TRYV(core_.records->save(record));
-  VolumeState state = core_.ledger->state(id);
-  if (state.device) {
-    auto refreshed = kernel->refresh_device_size(*state.device);
-    const bool gone =
-        !refreshed && (refreshed.error().code == ErrorCode::not_found || refreshed.error().code == ErrorCode::failed_precondition);
-    if (!refreshed && !gone) {
-      return refreshed.error();
-    }
-    if (gone) {
-      // Its health says so; the device that the next stage attaches has the new size.
-      core_.log->warn("volume {}: grown, but its device is gone: {}", id, refreshed.error().message);
-    } else {
-      state.device = refreshed.value();
-      TRYV(core_.ledger->save(id, state));
-    }
-  }
+  TRYV(show_size(record));
   return size;
+}
+
+Result<void> Provisioner::show_size(const VolumeRecord& record) {
+  VolumeState state = core_.ledger->state(record.id);
+  if (!state.device || state.device->size >= record.size) {
+    return mount::success();
+  }
+  TRY(const auto kernel, core_.kernels.for_volume(record.id));
+  auto refreshed = kernel->refresh_device_size(*state.device);
+  if (!refreshed && (refreshed.error().code == ErrorCode::not_found || refreshed.error().code == ErrorCode::failed_precondition)) {
+    // Its health says so; the device that the next stage attaches has the new size.
+    core_.log->warn("volume {}: grown, but its device is gone: {}", record.id, refreshed.error().message);
+    return mount::success();
+  }
+  TRY(state.device, std::move(refreshed));
+  return core_.ledger->save(record.id, state);
 }
 
 }  // namespace ordinald::agent

@@ -7,14 +7,13 @@
 #include "agent/clock_text.hpp"
 #include "agent/hand_over.hpp"
 #include "agent/holds.hpp"
+#include "agent/refuse.hpp"
 #include "mount/mount_flags.hpp"
 
 namespace ordinald::agent {
 namespace {
 
 using mount::Kernel;
-
-Error refuse(const std::string& message) { return mount::make_error(ErrorCode::failed_precondition, message); }
 
 Result<Holder> read_holder(const StringMap& context) {
   const auto value = [&](const char* key) {
@@ -47,14 +46,21 @@ Result<void> check_binding(const VolumeRecord& record, const StringMap& context,
   return check_identity(*identity, record.claim.name.empty() ? read_claim(context) : record.claim, holder);
 }
 
-/// A refusal for a publication that excludes the one asked for: who has the volume there, and what can be done.
-Error with_who_keeps(const Error& refusal, Kernel& kernel, const std::string& id, const VolumeState& state, AccessMode asked) {
-  const auto excludes = [&](const Publication& held) { return !allows_several_targets(held.mode) || !allows_several_targets(asked); };
-  const auto held = std::ranges::find_if(state.publications, excludes);
-  if (!state.found.empty() || held == state.publications.end()) {
-    return refusal;
+/// A refusal for what excludes the publication asked for: who has the volume there, and what can be done.
+Error with_who_keeps(const Error& refusal, const Core& core, Kernel& kernel, const std::string& id, const VolumeState& state,
+                     const Publication& asked) {
+  if (refusal.code == ErrorCode::already_exists) {
+    const Publication* held = state.publication_at(asked.target);
+    const bool anothers = held != nullptr && !is_same(held->holder, asked.holder);
+    return anothers ? mount::make_error(refusal.code, refusal.message + what_keeps(kernel, id, state, *held)) : refusal;
   }
-  return mount::make_error(refusal.code, refusal.message + what_keeps(kernel, id, state, *held));
+  if (!state.found.empty()) {
+    return mount::make_error(refusal.code, refusal.message + what_keeps_found(core, kernel, id, state));
+  }
+  const auto excludes = [&](const Publication& held) { return !allows_several_targets(held.mode) || !allows_several_targets(asked.mode); };
+  const auto held = std::ranges::find_if(state.publications, excludes);
+  return held == state.publications.end() ? refusal
+                                          : mount::make_error(refusal.code, refusal.message + what_keeps(kernel, id, state, *held));
 }
 
 bool asks_read_only(const csi::PublishArgs& args) {
@@ -69,6 +75,15 @@ mount::Expected bound_node(const VolumeState& state, const mount::PathInfo& at_t
     expected.number = at_target.rdev;
   }
   return expected;
+}
+
+/// Whether a bind that failed left the volume at its target all the same: a worker can be killed between the mount and its answer.
+bool may_be_there(Kernel& kernel, const std::string& target, const VolumeState& state) {
+  const auto info = kernel.inspect_path(target);
+  if (!info) {
+    return info.error().code == ErrorCode::unavailable;
+  }
+  return mount::matches(info.value(), state.publication_at(target)->block ? state.expected_block() : state.expected_mount());
 }
 
 }  // namespace
@@ -119,7 +134,8 @@ void Publisher::claim_found(const csi::PublishArgs& args, VolumeState& state) {
   const bool block = args.capability.block;
   const FoundMount* at_staging = state.found_at(args.staging_path);
   const FoundMount* at_target = state.found_at(args.target_path);
-  const bool published_as_block = block && std::ranges::any_of(state.found, &FoundMount::block);
+  const Stage* ready = state.found_ready();
+  const bool published_as_block = block && (ready != nullptr || std::ranges::any_of(state.found, &FoundMount::block));
   if (state.stage_at(args.staging_path) == nullptr && (published_as_block || (!block && at_staging != nullptr && !at_staging->block))) {
     state.stages.push_back(Stage{.path = args.staging_path,
                                  .block = block,
@@ -128,7 +144,10 @@ void Publisher::claim_found(const csi::PublishArgs& args, VolumeState& state) {
                                  .flags_digest = std::string{unknown_digest},
                                  .options_digest = std::string{unknown_digest},
                                  .read_only = at_staging != nullptr && at_staging->read_only,
-                                 .since = (at_staging != nullptr ? *at_staging : state.found.front()).since});
+                                 .since = ready != nullptr        ? ready->since
+                                          : at_staging != nullptr ? at_staging->since
+                                                                  : state.found.front().since});
+    state.forget_ready();
   }
   if (at_target != nullptr && at_target->block == block) {
     state.forget_found(args.target_path);
@@ -143,7 +162,7 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
   TRY(const Holder holder, read_holder(args.volume_context));
   TRYV(check_binding(*record, args.volume_context, holder));
   VolumeState state = core_.ledger->state(args.volume_id);
-  const bool claims = !state.found.empty();
+  const bool claims = !state.found.empty() || state.found_ready() != nullptr;
   if (claims) {
     TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
     TRY(state, known_state(core_, *kernel, args.volume_id));
@@ -156,6 +175,7 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
                           .read_only = asks_read_only(args),
                           .flags_digest = core_.digest.of(args.capability.mount_flags),
                           .fs_type = args.capability.fs_type,
+                          .group = args.capability.group ? std::int64_t{*args.capability.group} : no_group,
                           .holder = holder,
                           .since = utc_text(std::chrono::system_clock::now())};
   // What is held is judged first, so that a second caller hears who holds it, whatever else is wrong with its call.
@@ -163,10 +183,16 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
   auto verdict = judge_publish(state, publication);
   if (!verdict && state.device) {
     if (const auto kernel = core_.kernels.for_volume(args.volume_id)) {  // else it hangs: who holds it is what there is to say
+      if (claims) {  // what is saved here must not have what this call says: it may yet be refused
+        TRY(state, known_state(core_, *kernel.value(), args.volume_id));
+      }
       TRYV(release_gone_holds(core_, *kernel.value(), args.volume_id, state, GoneMeans::not_mounted, &holder));
+      if (claims) {
+        claim_found(args, state);
+      }
       verdict = judge_publish(state, publication);
-      if (!verdict && verdict.error().code == ErrorCode::failed_precondition) {
-        verdict = with_who_keeps(verdict.error(), *kernel.value(), args.volume_id, state, publication.mode);
+      if (!verdict) {
+        verdict = with_who_keeps(verdict.error(), core_, *kernel.value(), args.volume_id, state, publication);
       }
     }
   }
@@ -186,8 +212,9 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
   const VolumeState before = core_.ledger->state(args.volume_id);
   bool changes_hands = false;
   if (verdict.value() == PublishVerdict::fresh) {
+    TRY(changes_hands, check_hand_over(core_, *kernel, args.volume_id, state, publication));
     if (!allows_several_targets(args.capability.mode)) {
-      TRY(changes_hands, check_hand_over(core_, *kernel, args.volume_id, state, holder));
+      state.past_lost.clear();
     }
     core_.gone_holders.erase(holder.pod_uid);
     state.publications.push_back(std::move(publication));
@@ -196,7 +223,8 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
     TRYV(core_.ledger->save(args.volume_id, state));
   }
   auto visible = make_visible(args, *kernel, state, bind.value());
-  if (!visible && visible.error().code != ErrorCode::unavailable && verdict.value() == PublishVerdict::fresh) {
+  if (!visible && visible.error().code != ErrorCode::unavailable && verdict.value() == PublishVerdict::fresh &&
+      !may_be_there(*kernel, args.target_path, state)) {
     if (auto saved = core_.ledger->save(args.volume_id, before); !saved) {
       core_.log->warn("{}", saved.error().message);
     }
@@ -238,7 +266,7 @@ Result<void> Publisher::unpublish(const csi::UnpublishArgs& args, const std::str
   }
   const Publication* publication = state.publication_at(args.target_path);
   if (publication == nullptr) {
-    return unpublish_unknown(args, *kernel);
+    return unpublish_unknown(args, *kernel, how);
   }
   mount::Expected expected = state.expected_mount();
   if (publication->block) {
@@ -247,16 +275,21 @@ Result<void> Publisher::unpublish(const csi::UnpublishArgs& args, const std::str
   }
   TRYV(take_away(*kernel, args, expected));
   end_publication(state, args.target_path, how, core_.boot_id);
-  return core_.ledger->save(args.volume_id, state);
+  return save_what_is_left(core_, *kernel, args.volume_id, std::move(state));
 }
 
 /// The ledger knows of no publication there: after a reboot, or with a lost ledger. The kernel is asked; a mount of anything but this
 /// volume is left alone.
-Result<void> Publisher::unpublish_unknown(const csi::UnpublishArgs& args, Kernel& kernel) {
+Result<void> Publisher::unpublish_unknown(const csi::UnpublishArgs& args, Kernel& kernel, const std::string& how) {
   TRY(const mount::PathInfo info, kernel.inspect_path(args.target_path));
   const bool plain = !info.mount_root && (info.kind == mount::FileKind::directory || info.kind == mount::FileKind::regular);
-  const bool found = core_.ledger->state(args.volume_id).found_at(args.target_path) != nullptr;
-  if (plain && !found && !core_.ledger->owner_of(args.target_path).empty()) {
+  const VolumeState known = core_.ledger->state(args.volume_id);
+  if (known.stage_at(args.target_path) != nullptr) {
+    return mount::success();  // its staging path: not published there, and not to be taken away by this call
+  }
+  const bool found = known.found_at(args.target_path) != nullptr;
+  // Another volume's target stays as it is, also where its device has got the number that this one's had.
+  if (const std::string owner = core_.ledger->owner_of(args.target_path); !found && !owner.empty() && (plain || owner != args.volume_id)) {
     return mount::success();
   }
   mount::Expected expected;
@@ -277,8 +310,8 @@ Result<void> Publisher::unpublish_unknown(const csi::UnpublishArgs& args, Kernel
     return taken;
   }
   if (VolumeState state = core_.ledger->state(args.volume_id); state.found_at(args.target_path) != nullptr) {
-    state.forget_found(args.target_path);
-    return core_.ledger->save(args.volume_id, state);
+    end_found(state, args.target_path, how, core_.boot_id);
+    return save_what_is_left(core_, kernel, args.volume_id, std::move(state));
   }
   return mount::success();
 }

@@ -19,7 +19,7 @@ class Publisher {
   static void claim_found(const csi::PublishArgs& args, VolumeState& state);
   Result<mount::BindRequest> bind_request(const csi::PublishArgs& args, const VolumeState& state, Publication& publication) const;
   Result<void> make_visible(const csi::PublishArgs& args, mount::Kernel& kernel, VolumeState& state, const mount::BindRequest& bind);
-  Result<void> unpublish_unknown(const csi::UnpublishArgs& args, mount::Kernel& kernel);
+  Result<void> unpublish_unknown(const csi::UnpublishArgs& args, mount::Kernel& kernel, const std::string& how);
   Result<void> take_away(mount::Kernel& kernel, const csi::UnpublishArgs& args, const mount::Expected& expected);
 
   Core& core_;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "agent/image_label.hpp"
+
 namespace ordinald::agent {
 
 Result<bool> recover_record(Core& core, mount::Kernel& kernel, const std::string& id) {
@@ -12,6 +14,7 @@ Result<bool> recover_record(Core& core, mount::Kernel& kernel, const std::string
     return false;
   };
   for (const auto& [name, pool] : core.pools) {
+    TRYV(require_own_pool(core, kernel, *pool));
     auto found = pool->backing(kernel, mount::PoolVolume{.id = id});
     if (!found) {
       if (found.error().code == ErrorCode::not_found) {
@@ -38,19 +41,32 @@ Result<bool> recover_record(Core& core, mount::Kernel& kernel, const std::string
                    "--find --show --read-only), then remove the image");
   }
   VolumeRecord record = std::move(made_as.value());
+  const std::string before = claim_before(record);
   if (core.records->find_by_name(record.name) != nullptr) {
     return give_up("its name " + record.name + " is another volume's by now");
   }
   record.pool = where->name();
   record.size = std::max(record.size, backing.size);
+  record.provisioned = true;
+  if (record.content == Content::formatted) {
+    // The label of a file that was moved here and had no record yet (adoption.hpp): nobody has written to it since.
+    record.label_stale = true;
+    TRYV(core.records->save(record));
+    TRYV(settle_label(core, kernel, record));
+    core.repairs.repaired("adoption-finished",
+                          "volume " + id + ": its adoption from " + record.adopted_from + " was interrupted, and is finished");
+    return true;
+  }
   record.content = Content::raw;
   record.fs_uuid.clear();
   record.fs_grown_for = 0;
-  record.provisioned = true;
   TRYV(core.records->save(record));
-  core.repairs.repaired("record-recovered", "volume " + id + " (" + record.name +
-                                                "): its record was lost, and is made anew from its image in pool " + record.pool +
-                                                "; what it holds is served, and nothing will ever format it");
+  core.repairs.repaired("record-recovered",
+                        "volume " + id + " (" + record.name + "): its record was lost, and is made anew from its image in pool " +
+                            record.pool + "; what it holds is served, and nothing will ever format it" +
+                            (before.empty() ? std::string{}
+                                            : ". It was on its way from claim " + before +
+                                                  " to another and is nobody's now: ordinalctl rebind " + id + " NAMESPACE/CLAIM"));
   return true;
 }
 

@@ -100,6 +100,16 @@ std::optional<RecordStore::Damaged> RecordStore::find_damaged(const std::string&
   return found == damaged_.end() ? std::nullopt : std::optional{found->second};
 }
 
+std::optional<std::pair<std::string, RecordStore::Damaged>> RecordStore::find_damaged_named(const std::string& name) const {
+  const std::string like = make_volume_id(name);
+  const std::size_t length = like.size() - 8;
+  const std::scoped_lock lock{mutex_};
+  const auto found = std::ranges::find_if(damaged_, [&](const auto& entry) {
+    return entry.first.size() == like.size() && entry.first.compare(0, length, like, 0, length) == 0;
+  });
+  return found == damaged_.end() ? std::nullopt : std::optional<std::pair<std::string, Damaged>>{*found};
+}
+
 std::vector<std::shared_ptr<const VolumeRecord>> RecordStore::all() const {
   const std::scoped_lock lock{mutex_};
   std::vector<std::shared_ptr<const VolumeRecord>> result;
@@ -128,12 +138,14 @@ Result<void> RecordStore::save(const VolumeRecord& record) {
 }
 
 Result<void> RecordStore::remove(const std::string& id) {
-  auto removed = remove_file(directory_, id + std::string{record_ending}, Durability::power_loss);
+  // One that was set aside before this one was made anew goes first, and one fsync makes both last.
+  auto removed = remove_file(directory_, id + std::string{damaged_ending}, Durability::until_reboot);
+  if (removed) {
+    removed = remove_file(directory_, id + std::string{record_ending}, Durability::power_loss);
+  }
   if (!removed) {
     return removed.error().with_context("volume " + id + ": its record");
   }
-  // One that was set aside before this one was made anew.
-  TRYV(remove_file(directory_, id + std::string{damaged_ending}, Durability::until_reboot));
   const std::scoped_lock lock{mutex_};
   const auto found = records_.find(id);
   if (found != records_.end()) {

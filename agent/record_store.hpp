@@ -5,6 +5,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/volume_record.hpp"
@@ -30,6 +31,8 @@ class RecordStore {
   [[nodiscard]] std::shared_ptr<const VolumeRecord> find(const std::string& id) const;
   [[nodiscard]] std::shared_ptr<const VolumeRecord> find_by_name(const std::string& name) const;
   [[nodiscard]] std::optional<Damaged> find_damaged(const std::string& id) const;
+  /// The damaged one whose id begins as those of this name do: what its name is can't be read any more.
+  [[nodiscard]] std::optional<std::pair<std::string, Damaged>> find_damaged_named(const std::string& name) const;
   /// By id, in order.
   [[nodiscard]] std::vector<std::shared_ptr<const VolumeRecord>> all() const;
   [[nodiscard]] std::map<std::string, Damaged> damaged() const;

@@ -12,11 +12,12 @@ void RepairLog::repaired(const std::string& kind, const std::string& message) {
   log_->warn("repair {}: {}", kind, message);
 }
 
-void RepairLog::reported(const std::string& message) {
+void RepairLog::reported(const std::string& what, const std::string& command) {
+  const std::string message = command.empty() ? what : what + ": " + command;
   {
     const std::scoped_lock lock{mutex_};
-    seen_.insert(message);
-    if (!findings_.insert(message).second) {
+    seen_.emplace(message, command);
+    if (!findings_.emplace(message, command).second) {
       return;
     }
   }
@@ -33,7 +34,7 @@ std::map<std::string, std::uint64_t> RepairLog::counts() const {
   return counts_;
 }
 
-std::set<std::string> RepairLog::findings() const {
+std::map<std::string, std::string> RepairLog::findings() const {
   const std::scoped_lock lock{mutex_};
   return findings_;
 }

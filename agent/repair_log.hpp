@@ -1,13 +1,12 @@
 #pragma once
 
-#include <spdlog/logger.h>
-
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
+
+#include "mount/log.hpp"
 
 namespace ordinald::agent {
 
@@ -15,26 +14,28 @@ namespace ordinald::agent {
 /// lasts, with the command to use. Thread safe.
 class RepairLog {
  public:
-  explicit RepairLog(std::shared_ptr<spdlog::logger> log) : log_(std::move(log)) {}
+  explicit RepairLog(std::shared_ptr<const mount::Log> log) : log_(std::move(log)) {}
 
   /// Something was put right. `kind` is a word for the count: `hold-released`.
   void repaired(const std::string& kind, const std::string& message);
-  /// Something that nobody owns and that is left alone; the message has the command that a person would run.
-  void reported(const std::string& message);
+  /// Something that nobody owns and that is left alone, with the one command that a person would run, which ends it; empty: there is none,
+  /// or it is not the only thing to do.
+  void reported(const std::string& what, const std::string& command = {});
 
   /// A round has looked at everything: findings that it did not make are settled.
   void round_ended();
 
   /// Repairs since the start, by kind.
   [[nodiscard]] std::map<std::string, std::uint64_t> counts() const;
-  [[nodiscard]] std::set<std::string> findings() const;
+  /// What was reported, as it was logged (`what: command`), and its command.
+  [[nodiscard]] std::map<std::string, std::string> findings() const;
 
  private:
-  std::shared_ptr<spdlog::logger> log_;
+  std::shared_ptr<const mount::Log> log_;
   mutable std::mutex mutex_;
   std::map<std::string, std::uint64_t> counts_;
-  std::set<std::string> findings_;
-  std::set<std::string> seen_;  ///< in this round
+  std::map<std::string, std::string> findings_;
+  std::map<std::string, std::string> seen_;  ///< in this round
 };
 
 }  // namespace ordinald::agent

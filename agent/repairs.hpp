@@ -1,10 +1,10 @@
 #pragma once
 
+#include <set>
 #include <stop_token>
 #include <string>
 
 #include "agent/core.hpp"
-#include "agent/provisioner.hpp"
 #include "agent/volume_locks.hpp"
 
 namespace ordinald::agent {
@@ -17,7 +17,7 @@ namespace ordinald::agent {
 /// a round its device timeout, and the calls nothing. One thread runs rounds.
 class Repairs {
  public:
-  Repairs(Core& core, VolumeLocks& locks, Provisioner& provisioner) : core_(core), locks_(locks), provisioner_(provisioner) {}
+  Repairs(Core& core, VolumeLocks& locks) : core_(core), locks_(locks) {}
 
   /// Ends early, between volumes, where it is asked to.
   void round(const std::stop_token& stop = {});
@@ -26,14 +26,18 @@ class Repairs {
   void finish_deletions(const std::stop_token& stop);
   void forget_unmade(const std::stop_token& stop);
   void recover_records(const std::stop_token& stop);
+  void report_misnamed(const PoolView& view, const mount::PoolImage& image);
   void remove_half_made(const PoolView& view, const std::string& file);
+  void settle_labels(const std::stop_token& stop);
   void release_forgotten(const std::stop_token& stop);
+  void report_stray_mounts(const std::stop_token& stop);
+  void report_stray_staging(const std::stop_token& stop);
   void detach_leftovers(const std::stop_token& stop);
-  Result<bool> detach_leftover(const std::string& id);
+  Result<bool> detach_leftover(const std::string& id, bool told);
 
   Core& core_;
   VolumeLocks& locks_;
-  Provisioner& provisioner_;
+  std::set<std::string> idle_staging_;  ///< staging directories that the last round found unused
 };
 
 }  // namespace ordinald::agent

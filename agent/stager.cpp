@@ -9,6 +9,8 @@
 #include "agent/clock_text.hpp"
 #include "agent/content_guard.hpp"
 #include "agent/holds.hpp"
+#include "agent/refuse.hpp"
+#include "agent/undo_file.hpp"
 #include "mount/mount_flags.hpp"
 
 namespace ordinald::agent {
@@ -16,39 +18,6 @@ namespace {
 
 using mount::Device;
 using mount::Kernel;
-
-Error refuse(const std::string& message) { return mount::make_error(ErrorCode::failed_precondition, message); }
-
-/// The filesystem that a mount gets: the capability's wins, then what is on the volume, or will be.
-const std::string& wanted_fs_type(const VolumeRecord& record, const csi::Capability& capability) {
-  return capability.fs_type.empty() ? record.fs_type : capability.fs_type;
-}
-
-/// Whether the volume can be had as the filesystem that is asked for.
-Result<void> check_request(const VolumeRecord& record, const mount::Pool& pool, const mount::Filesystem* filesystem,
-                           const mount::MountFlags& flags, const Stage& stage) {
-  if (filesystem == nullptr) {
-    return refuse("filesystem \"" + stage.fs_type + "\" is not known; ext4, xfs and btrfs are");
-  }
-  if (record.content == Content::formatted && record.fs_type != stage.fs_type) {
-    return refuse("it holds " + record.fs_type + ", asked for " + stage.fs_type);
-  }
-  if (record.content != Content::formatted && record.content != Content::raw && stage.read_only) {
-    return refuse("it is blank, and asked for reading only: write to it first");
-  }
-  for (std::size_t i = 0; i < flags.options.size(); ++i) {
-    static constexpr std::array others{"device", "journal_dev", "journal_path", "logdev", "rtdev", "source"};
-    const std::string key = flags.options[i].substr(0, flags.options[i].find('='));
-    if (std::ranges::find(others, key) != others.end()) {
-      // A volume is one device, whose identity is proven; nothing is known of any other.
-      return refuse("mount_flags[" + std::to_string(flags.places[i]) + "] names another device, which is no part of the volume");
-    }
-  }
-  if (pool.thick() && mount::has_option(flags, "discard")) {
-    return refuse("a mount flag asks for discard, which would make this thick volume thin");
-  }
-  return mount::success();
-}
 
 /// A publication outlives its staging path, when somebody unmounts that.
 Result<void> refuse_other_kind(const VolumeState& state, bool block) {
@@ -70,20 +39,27 @@ Result<void> refuse_other_kind(const VolumeState& state, bool block) {
 /// Takes back what a failed stage has done so far, unless it may still be going on.
 class Undo {
  public:
-  Undo(const Core& core, Kernel& kernel, const std::string& id, const Device& device, const VolumeState& before)
-      : core_(core), kernel_(kernel), id_(id), device_(device), before_(before) {}
+  /// Before the ledger was changed: what it has also of a device that was found held ready is what there was before.
+  Undo(const Core& core, Kernel& kernel, const std::string& id, const Device& device)
+      : core_(core), kernel_(kernel), id_(id), device_(device), before_(core.ledger->state(id)) {}
 
-  /// A refusal for what is on the device is remembered: the volume's health tells it.
-  Result<void> with(const Error& error) {
+  /// A refusal for what is on the device is remembered, and so is a mkfs that failed: the volume's health tells it. (Not what was only for
+  /// want of room: that is over when there is some.)
+  Result<void> with(const Error& error, bool format_failed = false) {
     if (error.code == ErrorCode::unavailable) {
       return error;
     }
-    before_.refusal = error.code == ErrorCode::failed_precondition ? error.message : before_.refusal;
+    if (error.code == ErrorCode::failed_precondition || (format_failed && error.code == ErrorCode::internal)) {
+      before_.refusal = error.message;
+    }
     if (!before_.in_use()) {
       if (auto gone = let_go(core_, kernel_, id_, device_); !gone) {
         core_.log->warn("volume {}: after a failed stage: {}", id_, gone.error().message);
       }
       before_.device.reset();
+      if (!before_.past_lost.empty() && !lives_on(kernel_, device_)) {
+        before_.past_lost.clear();
+      }
     }
     if (auto saved = core_.ledger->save(id_, before_); !saved) {
       core_.log->warn("{}", saved.error().message);
@@ -141,8 +117,16 @@ Result<void> Stager::stage(const csi::StageArgs& args) {
   TRY(Request request, read(args));
   TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
   VolumeState state = core_.ledger->state(args.volume_id);
+  const auto counts = [&](const FoundMount& found) { return found.block != request.stage.block || found.path == request.stage.path; };
+  if (state.found_ready() != nullptr || std::ranges::any_of(state.found, counts)) {
+    // It stands in this stage's way, or is what this stage asks for, if it is there still.
+    TRY(state, known_state(core_, *kernel, args.volume_id));
+    TRYV(release_gone_holds(core_, *kernel, args.volume_id, state));
+  }
+  state.forget_ready();
   TRY(const bool done, repeated(request, *kernel, state));
   if (done) {
+    keep_thick(core_, *kernel, *request.pool, request.record, *state.device);
     return grow_if_pending(request, *kernel, state);
   }
   if (const std::string owner = core_.ledger->owner_of(args.staging_path); !owner.empty() && owner != args.volume_id) {
@@ -197,18 +181,37 @@ Result<void> Stager::stage_block(Request& request, Kernel& kernel, VolumeState& 
     record.fs_grown_for = 0;
     TRYV(core_.records->save(record));
   }
-  TRY(state.device, attach_device(core_, kernel, *request.pool, record, state));
+  TRY(const Device device, attach_device(core_, kernel, *request.pool, record, state));
+  if (!state.in_use()) {
+    // Whoever gets the device gets it as it was before our tool died on it, and nothing of ours is put back over what is written from now
+    // on.
+    if (auto back = take_back_unseen(kernel, record, device); !back) {
+      return Undo{core_, kernel, record.id, device}.with(back.error());
+    }
+  }
+  state.device = device;
   state.fs_type.clear();
   state.fs_uuid.clear();
   state.refusal.clear();
+  state.no_growth.clear();
   std::erase_if(state.stages, [&](const Stage& stage) { return stage.path == request.stage.path; });
   state.stages.push_back(request.stage);
   return core_.ledger->save(record.id, state);
 }
 
+Result<void> Stager::take_back_unseen(Kernel& kernel, VolumeRecord& record, const Device& device) {
+  TRY(const bool interrupted, has_undo(core_, record.id));
+  if (!interrupted) {
+    return mount::success();
+  }
+  TRY(const mount::Probe probe, kernel.probe({.device = device, .proof = mount::BlankProof::none, .image = {}}));
+  TRY([[maybe_unused]] const bool changed, take_back(core_, kernel, record, tool_on(core_, device), probe));
+  return forget_undo(core_, record.id);
+}
+
 Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& state) {
   VolumeRecord& record = request.record;
-  TRYV(check_request(record, *request.pool, request.filesystem, request.flags, request.stage));
+  TRYV(check_mount(record, *request.pool, request.stage.fs_type, request.flags, request.stage.read_only));
   TRYV(refuse_other_kind(state, false));
   for (const Stage& other : state.stages) {
     if (other.block) {
@@ -220,19 +223,25 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
     }
   }
   TRY(const Device device, attach_device(core_, kernel, *request.pool, record, state));
-  Undo undo{core_, kernel, record.id, device, state};
+  Undo undo{core_, kernel, record.id, device};
   auto ready = ready_filesystem(core_, kernel, *request.pool, record, device, *request.filesystem);
   if (!ready) {
-    return undo.with(ready.error());
+    return undo.with(ready.error(), record.content == Content::formatting);
   }
   state.device = device;
   state.fs_type = request.stage.fs_type;
   state.fs_uuid = ready.value().uuid;
   state.refusal.clear();
+  if (!ready.value().alive && !ready.value().may_grow) {
+    state.no_growth = ready.value().no_growth;
+  }
   std::erase_if(state.stages, [&](const Stage& stage) { return stage.path == request.stage.path; });
+  // What was found mounted there may have other attributes than are asked for: it stays found until the kernel has agreed.
+  const bool found_there = state.found_at(request.stage.path) != nullptr;
   state.forget_found(request.stage.path);
   state.stages.push_back(request.stage);
-  if (auto saved = core_.ledger->save(record.id, state); !saved) {
+  const auto write_down = [&] { return core_.ledger->save(record.id, state); };
+  if (auto saved = found_there ? mount::success() : write_down(); !saved) {
     return undo.with(saved.error());
   }
   mount::MountRequest mount{.device = device,
@@ -254,13 +263,24 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
     const Error told = with_repair(mounted.error(), request).with_context("mounting " + device.path + " at " + request.stage.path);
     return undo.with(told.code == ErrorCode::internal ? explain_full_pool(kernel, *request.pool, device, told) : told);
   }
+  if (auto saved = found_there ? write_down() : mount::success(); !saved) {
+    return undo.with(saved.error());
+  }
+  if (!ready.value().no_growth.empty()) {
+    served_as_it_is(record.id, ready.value().no_growth);
+  }
   if (ready.value().may_grow) {
     return grow_if_pending(request, kernel, state);
   }
   return mount::success();
 }
 
-/// Where it can't be grown while mounted, it is served all the same, and health says GrowthPending.
+void Stager::served_as_it_is(const std::string& id, const std::string& why) {
+  core_.log->warn("volume {}: it is served with the size that it had: {}", id, why);
+}
+
+/// Where it can't be grown, it is served all the same, as it is: the next stage tries again, a NodeExpandVolume says why not, and health
+/// says GrowthPending until then.
 Result<void> Stager::grow_if_pending(Request& request, Kernel& kernel, const VolumeState& state) {
   if (request.stage.block || request.stage.read_only || !state.device) {
     return mount::success();
@@ -269,17 +289,26 @@ Result<void> Stager::grow_if_pending(Request& request, Kernel& kernel, const Vol
   if (!can || request.record.fs_grown_for >= request.record.size) {
     return mount::success();
   }
-  TRY(const Device device, kernel.refresh_device_size(*state.device));
-  return grow_mounted(core_, kernel, request.record, device, state.fs_type, request.stage.path);
+  const auto grow = [&]() -> Result<void> {
+    TRY(const Device device, kernel.refresh_device_size(*state.device));
+    return grow_mounted(core_, kernel, request.record, device, state.fs_type, request.stage.path);
+  };
+  auto grown = grow();
+  if (!grown && grown.error().code != ErrorCode::unavailable) {
+    note_growth(core_, request.record.id, grown.error().message);
+    served_as_it_is(request.record.id, grown.error().message);
+    return mount::success();
+  }
+  return grown;
 }
 
 Result<void> Stager::unstage(const csi::UnstageArgs& args) {
   TRY(const auto kernel, core_.kernels.for_volume(args.volume_id));
   TRY(VolumeState state, known_state(core_, *kernel, args.volume_id));
-  const bool held = !state.found.empty() || std::ranges::any_of(state.publications, [&](const Publication& publication) {
-    return publication.staging_path == args.staging_path;
-  });
-  if (state.device && held) {
+  const bool held = !state.found.empty() || state.found_ready() != nullptr ||
+                    std::ranges::any_of(state.publications,
+                                        [&](const Publication& publication) { return publication.staging_path == args.staging_path; });
+  if (held) {
     TRYV(release_gone_holds(core_, *kernel, args.volume_id, state));
   }
   for (const FoundMount& found : state.found) {
@@ -293,10 +322,12 @@ Result<void> Stager::unstage(const csi::UnstageArgs& args) {
                     publication.target + " since " + publication.since + "; unpublish that first");
     }
   }
-  if (!state.device) {
-    return mount::success();
+  if (state.stage_at(args.staging_path) == nullptr && state.publication_at(args.staging_path) != nullptr) {
+    return mount::success();  // a target of its own: not staged there, and not to be taken away by this call
   }
-  const Device device = *state.device;
+  if (!state.device) {  // then nobody has it any more, whoever it was when the ledger was lost
+    return state.past_lost.empty() ? mount::success() : save_what_is_left(core_, *kernel, args.volume_id, std::move(state));
+  }
   const Stage* stage = state.stage_at(args.staging_path);
   if (stage == nullptr || !stage->block) {
     const bool last = state.stages.size() == 1;
@@ -313,33 +344,8 @@ Result<void> Stager::unstage(const csi::UnstageArgs& args) {
   }
   std::erase_if(state.stages, [&](const Stage& entry) { return entry.path == args.staging_path; });
   state.forget_found(args.staging_path);
-  if (!state.in_use()) {
-    TRYV(let_go(core_, *kernel, args.volume_id, device));
-    VolumeState after;
-    if (!keep_history(args.volume_id, state.past)) {
-      after.past = std::move(state.past);
-    }
-    state = std::move(after);
-  }
-  return core_.ledger->save(args.volume_id, state);
-}
-
-/// Who had it goes from the ledger into the record. False: it could not be written, and the ledger keeps it; nobody is kept waiting for
-/// that.
-bool Stager::keep_history(const std::string& id, const std::vector<Tenure>& past) {
-  const auto known = core_.records->find(id);
-  if (known == nullptr || past.empty()) {
-    return true;
-  }
-  VolumeRecord record = *known;
-  for (const Tenure& tenure : past) {
-    remember(record.history, tenure);
-  }
-  auto saved = core_.records->save(record);
-  if (!saved) {
-    core_.log->warn("who had it until now is not in its record yet: {}", saved.error().message);
-  }
-  return saved.has_value();
+  state.forget_ready();
+  return save_what_is_left(core_, *kernel, args.volume_id, std::move(state));
 }
 
 }  // namespace ordinald::agent

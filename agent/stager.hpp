@@ -18,10 +18,11 @@ class Stager {
   Result<Request> read(const csi::StageArgs& args) const;
   Result<bool> repeated(const Request& request, mount::Kernel& kernel, VolumeState& state);
   Result<void> stage_block(Request& request, mount::Kernel& kernel, VolumeState& state);
+  Result<void> take_back_unseen(mount::Kernel& kernel, VolumeRecord& record, const mount::Device& device);
   Result<void> stage_mount(Request& request, mount::Kernel& kernel, VolumeState& state);
   static Error with_repair(Error error, const Request& request);
-  bool keep_history(const std::string& id, const std::vector<Tenure>& past);
   Result<void> grow_if_pending(Request& request, mount::Kernel& kernel, const VolumeState& state);
+  void served_as_it_is(const std::string& id, const std::string& why);
 
   Core& core_;
 };

@@ -33,9 +33,9 @@ std::string without_prefix(std::string_view what) {
 }
 
 /// Walks a document without building it, and stops at the first thing that isn't wanted.
-class Guard final : public nlohmann::json_sax<json> {
+class LimitGuard final : public nlohmann::json_sax<json> {
  public:
-  explicit Guard(const JsonLimits& limits) : limits_(limits) {}
+  explicit LimitGuard(const JsonLimits& limits) : limits_(limits) {}
 
   [[nodiscard]] const std::string& complaint() const { return complaint_; }
 
@@ -120,7 +120,7 @@ mount::Result<json> parse_strict_json(std::string_view text, const JsonLimits& l
   if (text.size() > limits.bytes) {
     return make_error(ErrorCode::invalid_argument, "longer than " + std::to_string(limits.bytes) + " bytes");
   }
-  Guard guard{limits};
+  LimitGuard guard{limits};
   if (!json::sax_parse(text, &guard, json::input_format_t::json, true, limits.comments)) {
     return make_error(ErrorCode::invalid_argument, guard.complaint());
   }

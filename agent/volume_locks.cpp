@@ -5,6 +5,11 @@
 #include "agent/clock_text.hpp"
 
 namespace ordinald::agent {
+namespace {
+
+constexpr std::chrono::seconds between_looks{1};
+
+}  // namespace
 
 VolumeLocks::Clock::time_point VolumeLocks::patience(const csi::CallContext& call, Clock::time_point now) {
   if (!call.deadline) {
@@ -17,13 +22,44 @@ VolumeLocks::Clock::time_point VolumeLocks::patience(const csi::CallContext& cal
 
 Result<VolumeLocks::Guard> VolumeLocks::acquire(const std::string& key, std::string what, const csi::CallContext& call) {
   std::unique_lock lock{mutex_};
-  const auto free = [&] { return !held_.contains(key); };
-  if (!free() && !released_.wait_until(lock, patience(call, Clock::now()), free)) {
-    return mount::make_error(mount::ErrorCode::aborted,
-                             "volume " + key + ": " + held_.at(key).text() + "; " + what + " was not begun: call again");
+  if (const std::string why = wait_for(key, call, lock); !why.empty()) {
+    return mount::make_error(mount::ErrorCode::aborted, "volume " + key + ": " + why + "; " + what + " was not begun: call again");
   }
   held_.emplace(key, Holder{.what = std::move(what), .since = std::chrono::system_clock::now(), .started = Clock::now()});
   return Guard{*this, key};
+}
+
+std::string VolumeLocks::wait_for(const std::string& key, const csi::CallContext& call, std::unique_lock<std::mutex>& lock) {
+  const auto begin = Clock::now();
+  const auto until = patience(call, begin);
+  auto held = held_.find(key);
+  if (held != held_.end() && waiting_ >= most_waiting_) {
+    return held->second.text() + ", and " + std::to_string(waiting_) + " calls wait like this one already";
+  }
+  ++waiting_;
+  std::string why;
+  auto next_look = begin + between_looks;  // nothing tells when a caller hangs up
+  for (; held != held_.end() && why.empty(); held = held_.find(key)) {
+    released_.wait_until(lock, std::min(until, next_look));
+    const auto now = Clock::now();
+    if (now >= until) {
+      held = held_.find(key);
+      why = held == held_.end() ? "" : held->second.text();
+      break;
+    }
+    if (now < next_look) {
+      continue;
+    }
+    next_look = now + between_looks;
+    if (call.given_up) {
+      lock.unlock();
+      const bool given_up = call.given_up();
+      lock.lock();
+      why = given_up ? "the caller hung up while it waited" : "";
+    }
+  }
+  --waiting_;
+  return why;
 }
 
 std::optional<VolumeLocks::Guard> VolumeLocks::try_acquire(const std::string& key, std::string what) {
@@ -54,14 +90,6 @@ std::vector<VolumeLocks::Running> VolumeLocks::list() {
     list.push_back({.key = key, .what = holder.what, .since = holder.since, .lasts = Clock::now() - holder.started});
   }
   return list;
-}
-
-std::vector<std::string> VolumeLocks::held() {
-  std::vector<std::string> texts;
-  for (const Running& running : list()) {
-    texts.push_back(running.what + " of " + running.key + " since " + utc_text(running.since));
-  }
-  return texts;
 }
 
 void VolumeLocks::release(const std::string& key) {

@@ -17,10 +17,14 @@ using mount::Result;
 /// One call at a time on one volume; volumes never wait for one another.
 ///
 /// A second call waits until a tenth of the remaining time (at least 200 ms) before its caller's deadline, or 60 s where there is none, and
-/// then gets aborted, with what has been running since when. Thread safe.
+/// then gets aborted, with what has been running since when. It waits no longer than its caller does, and not at all where so many wait
+/// already that threads would run out. Thread safe.
 class VolumeLocks {
  public:
   using Clock = std::chrono::steady_clock;
+
+  /// `most_waiting`: calls at once; each keeps a thread.
+  explicit VolumeLocks(std::size_t most_waiting) : most_waiting_(most_waiting) {}
 
   class Guard {
    public:
@@ -56,8 +60,6 @@ class VolumeLocks {
     Clock::duration lasts;
   };
   [[nodiscard]] std::vector<Running> list();
-  /// Who has what since when, for people: `NodeStageVolume of data-db-0-1a2b3c4d since …`.
-  [[nodiscard]] std::vector<std::string> held();
 
   /// When a call that comes at `now` gives up waiting.
   static Clock::time_point patience(const csi::CallContext& call, Clock::time_point now);
@@ -70,10 +72,14 @@ class VolumeLocks {
     [[nodiscard]] std::string text() const;
   };
   void release(const std::string& key);
+  /// Waits until the key is free; empty, or why it was given up. `lock` is held before and after.
+  std::string wait_for(const std::string& key, const csi::CallContext& call, std::unique_lock<std::mutex>& lock);
 
+  const std::size_t most_waiting_;
   std::mutex mutex_;
   std::condition_variable released_;
   std::map<std::string, Holder> held_;
+  std::size_t waiting_ = 0;
 };
 
 }  // namespace ordinald::agent

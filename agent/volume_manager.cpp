@@ -1,12 +1,15 @@
 #include "agent/volume_manager.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <set>
 
 #include "agent/attachment.hpp"
-#include "agent/content_guard.hpp"
+#include "agent/deletion.hpp"
 #include "agent/durable_file.hpp"
 #include "agent/hand_over.hpp"
+#include "agent/holds.hpp"
+#include "agent/online_growth.hpp"
 #include "agent/reconciler.hpp"
 #include "mount/image_pool.hpp"
 
@@ -18,17 +21,62 @@ using mount::make_error;
 /// Bit 24 of the effective set (capabilities(7)).
 constexpr std::uint64_t cap_sys_resource = std::uint64_t{1} << 24U;
 
-/// The claim is shown where volumes are listed, as it is by now. CreateVolume's answer leaves it out: Kubernetes keeps that in the PV for
-/// ever, and `rebind` would make it wrong.
-csi::StringMap claim_context(const Claim& claim) {
-  if (claim.name.empty()) {
-    return {};
-  }
-  return {{"csi.storage.k8s.io/pvc/namespace", claim.name_space}, {"csi.storage.k8s.io/pvc/name", claim.name}};
-}
-
 bool is_stage_or_target(const VolumeState& state, const std::string& path) {
   return state.stage_at(path) != nullptr || state.publication_at(path) != nullptr || state.found_at(path) != nullptr;
+}
+
+using Claiming = std::vector<std::future<Result<void>>>;
+
+/// Two pools of this agent that are one directory, by a symlink or a mount: the refusal of the one that could not be locked, by the later's
+/// key. None: that is somebody else's doing. Asks only pools that have answered by `until`.
+Result<void> check_no_pool_twice(Core& core, const Claiming& claiming, std::size_t refused, std::chrono::steady_clock::time_point until) {
+  const auto& pools = core.config.pools;
+  TRY(const auto kernel, core.kernels.for_volume("pool:" + pools[refused].name));
+  TRY(const auto directory, kernel->open_pool(pools[refused].directory));
+  for (std::size_t i = 0; i < pools.size(); ++i) {
+    if (i == refused || (claiming[i].valid() && claiming[i].wait_until(until) != std::future_status::ready)) {
+      continue;
+    }
+    const auto other = kernel->open_pool(pools[i].directory);
+    if (other && other.value().device == directory.device && other.value().inode == directory.inode) {
+      const std::size_t first = std::min(i, refused);
+      const std::size_t second = std::max(i, refused);
+      return make_error(ErrorCode::invalid_argument,
+                        "pools[" + std::to_string(second) + "].directory: expected a directory apart from that of pools[" +
+                            std::to_string(first) + "], found " + pools[second].directory + ", which is the same one as " +
+                            pools[first].directory + " by a symlink or a mount");
+    }
+  }
+  return mount::success();
+}
+
+/// Makes every pool ours that answers at once; failed_precondition, by its path in the configuration, where another agent has one;
+/// invalid_argument, where we have it already as another pool. One that hangs keeps nobody waiting: it is claimed when it answers, be it by
+/// what is still going on in the answer, or by the call that needs it.
+Result<Claiming> claim_pools(Core& core) {
+  constexpr std::chrono::milliseconds patience{300};
+  Claiming claiming;
+  claiming.reserve(core.config.pools.size());
+  for (const PoolConfig& pool : core.config.pools) {
+    claiming.push_back(std::async(std::launch::async, [&core, name = pool.name]() -> Result<void> {
+      TRY(const auto kernel, core.kernels.for_volume("pool:" + name));
+      return core.pools.at(name)->claim(*kernel);
+    }));
+  }
+  const auto until = std::chrono::steady_clock::now() + patience;
+  for (std::size_t i = 0; i < claiming.size(); ++i) {
+    if (claiming[i].wait_until(until) != std::future_status::ready) {
+      core.log->warn("pool {}: its directory {} does not answer; its volumes are served once it does", core.config.pools[i].name,
+                     core.config.pools[i].directory);
+      continue;
+    }
+    if (const auto claimed = claiming[i].get(); !claimed && claimed.error().code == ErrorCode::failed_precondition) {
+      TRYV(check_no_pool_twice(core, claiming, i, until));
+      return claimed.error().with_context("pools[" + std::to_string(i) + "].directory");
+    }
+  }
+  std::erase_if(claiming, [](const auto& each) { return !each.valid(); });
+  return claiming;
 }
 
 }  // namespace
@@ -45,16 +93,16 @@ Result<Environment> Environment::current() {
 }
 
 Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config, mount::KernelSource& kernels,
-                                                           const std::shared_ptr<spdlog::logger>& log) {
+                                                           const std::shared_ptr<const mount::Log>& log) {
   TRY(const Environment environment, Environment::current());
   return open(config, kernels, log, environment);
 }
 
 Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config, mount::KernelSource& kernels,
-                                                           const std::shared_ptr<spdlog::logger>& log, const Environment& environment) {
+                                                           const std::shared_ptr<const mount::Log>& log, const Environment& environment) {
   TRY(auto records, RecordStore::open(config.state_dir));
-  TRY(auto ledger, Ledger::open(config.run_dir, environment.boot_id));
   TRY(auto digest, KeyedDigest::open(config.run_dir));
+  TRY(auto ledger, Ledger::open(config.run_dir, environment.boot_id, digest.id()));
   auto core = std::unique_ptr<Core>{new Core{.config = config,
                                              .kernels = kernels,
                                              .log = log,
@@ -65,7 +113,8 @@ Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config,
                                              .grows_mounted_ext4 = environment.grows_mounted_ext4,
                                              .promises = {},
                                              .repairs = RepairLog{log},
-                                             .places = {},
+                                             .places = {config.run_dir, environment.boot_id},
+                                             .marks = PoolMarks{config.state_dir},
                                              .boot_id = environment.boot_id,
                                              .gone_holders = {},
                                              .handed_over = {}}};
@@ -80,6 +129,7 @@ Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config,
     }
     core->pools.emplace(pool.name, std::move(image_pool));
   }
+  TRY(auto claiming, claim_pools(*core));
   for (const auto& [id, damaged] : core->records->damaged()) {
     core->log->error("volume {}: its record is set aside as {}: {}", id, damaged.file, damaged.why);
   }
@@ -90,7 +140,7 @@ Result<std::unique_ptr<VolumeManager>> VolumeManager::open(const Config& config,
     core->log->warn("this process lacks CAP_SYS_RESOURCE: a mounted ext4 can't be grown, it grows when its volume is staged the next time");
   }
   TRYV(reconcile(*core));
-  return std::unique_ptr<VolumeManager>{new VolumeManager{std::move(core)}};
+  return std::unique_ptr<VolumeManager>{new VolumeManager{std::move(core), std::move(claiming)}};
 }
 
 void VolumeManager::watch_hand_overs(const std::stop_token& stop, std::chrono::steady_clock::time_point until) {
@@ -123,11 +173,11 @@ Result<csi::Volume> VolumeManager::create_volume(const csi::CallContext& call, c
     // Begun, so it will be finished, here at the latest: an orchestrator that repeats nothing (Nomad) gets its volume all the same.
     TRYV(delete_volume(call, record->id));
   }
-  return provisioner_.create(args);
+  return provisioner_.create(call, args);
 }
 
 Result<void> VolumeManager::delete_volume(const csi::CallContext& call, const std::string& volume_id) {
-  auto removed = locked(call, volume_id, "DeleteVolume", [&] { return provisioner_.remove(volume_id); });
+  auto removed = locked(call, volume_id, "DeleteVolume", [&] { return agent::delete_volume(*core_, volume_id); });
   if (removed) {
     core_->errors.forget(volume_id);
   }
@@ -146,9 +196,7 @@ Result<csi::Volume> VolumeManager::get_volume(const csi::CallContext& /*call*/, 
   if (record == nullptr) {
     return core_->require(volume_id).error();
   }
-  csi::Volume volume = provisioner_.show(*record);
-  volume.context = claim_context(record->claim);
-  return volume;
+  return provisioner_.show(*record);
 }
 
 Result<csi::CapacityResult> VolumeManager::get_capacity(const csi::CallContext& /*call*/, const csi::CapacityArgs& args) {
@@ -298,35 +346,16 @@ Result<std::vector<csi::StorageHealthEntry>> VolumeManager::storage_health(const
 Result<std::int64_t> VolumeManager::node_expand(const csi::CallContext& call, const csi::NodeExpandArgs& args) {
   return locked(call, args.volume_id, "NodeExpandVolume", [&]() -> Result<std::int64_t> {
     TRY(const auto known, core_->require(args.volume_id));
+    if (core_->ledger->state(args.volume_id).found_at(args.volume_path) != nullptr) {  // somebody may have unmounted it
+      TRY(const auto kernel, core_->kernels.for_volume(args.volume_id));
+      TRY(VolumeState found, known_state(*core_, *kernel, args.volume_id));
+      TRYV(release_gone_holds(*core_, *kernel, args.volume_id, found));
+    }
     if (!is_stage_or_target(core_->ledger->state(args.volume_id), args.volume_path)) {
       return make_error(ErrorCode::not_found, "it is neither staged nor published at " + args.volume_path);
     }
     TRY(const std::uint64_t size, provisioner_.grow(args.volume_id, args.capacity));
-    const VolumeState state = core_->ledger->state(args.volume_id);
-    VolumeRecord record = *core_->records->find(args.volume_id);
-    const auto writable = std::ranges::find_if(state.stages, [](const Stage& s) { return !s.block && !s.read_only; });
-    const bool filesystem = std::ranges::any_of(state.stages, [](const Stage& s) { return !s.block; });
-    if (!state.device || !filesystem || record.fs_grown_for >= size) {
-      return static_cast<std::int64_t>(size);
-    }
-    if (writable == state.stages.end()) {
-      return make_error(ErrorCode::failed_precondition,
-                        "it is staged for reading only, and a filesystem grows where it is writable; the volume has " +
-                            std::to_string(size) + " bytes, the filesystem grows when it is staged for writing");
-    }
-    if (state.fs_type == "ext4" && !core_->grows_mounted_ext4) {
-      return make_error(ErrorCode::failed_precondition,
-                        "this process lacks CAP_SYS_RESOURCE, without which a mounted ext4 can't be grown; the volume has " +
-                            std::to_string(size) + " bytes, the filesystem grows when it is staged the next time");
-    }
-    TRY(const auto kernel, core_->kernels.for_volume(args.volume_id));
-    TRY(const mount::Device device, kernel->refresh_device_size(*state.device));
-    std::string path = writable->path;
-    for (const Stage& stage : state.stages) {  // of several, one that is still mounted
-      TRY(const mount::PathInfo info, kernel->inspect_path(stage.path));
-      path = !stage.read_only && mount::matches(info, state.expected_mount()) ? stage.path : path;
-    }
-    TRYV(grow_mounted(*core_, *kernel, record, device, state.fs_type, path));
+    TRYV(grow_online(*core_, args.volume_id, size));
     return static_cast<std::int64_t>(size);
   });
 }
@@ -336,7 +365,7 @@ Result<std::vector<Hold>> VolumeManager::release(const csi::CallContext& call, c
   return locked(call, id, "release", [&] { return by_hand_.release(id, holder, target); });
 }
 
-Result<void> VolumeManager::rebind(const csi::CallContext& call, const std::string& id, const Claim& claim) {
+Result<std::string> VolumeManager::rebind(const csi::CallContext& call, const std::string& id, const Claim& claim) {
   return locked(call, id, "rebind", [&] { return by_hand_.rebind(id, claim); });
 }
 

@@ -1,13 +1,15 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
+#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <stop_token>
 #include <string>
 
+#include "agent/adoption.hpp"
 #include "agent/by_hand.hpp"
 #include "agent/core.hpp"
 #include "agent/health.hpp"
@@ -34,9 +36,9 @@ class VolumeManager final : public csi::VolumeOps {
  public:
   /// Reads records and ledger, and holds the ledger against the mount table (reconciler.hpp): touches no device. The directories exist.
   static Result<std::unique_ptr<VolumeManager>> open(const Config& config, mount::KernelSource& kernels,
-                                                     const std::shared_ptr<spdlog::logger>& log, const Environment& environment);
+                                                     const std::shared_ptr<const mount::Log>& log, const Environment& environment);
   static Result<std::unique_ptr<VolumeManager>> open(const Config& config, mount::KernelSource& kernels,
-                                                     const std::shared_ptr<spdlog::logger>& log);
+                                                     const std::shared_ptr<const mount::Log>& log);
 
   /// One round of repairs (repairs.hpp). Touches devices: to be called after the socket is open, by one thread that may block.
   /// Two at once follow each other.
@@ -54,13 +56,15 @@ class VolumeManager final : public csi::VolumeOps {
   [[nodiscard]] Result<Holds> holds(const std::string& id) const { return by_hand_.holds(id); }
   Result<std::vector<Hold>> release(const csi::CallContext& call, const std::string& id, const std::string& holder,
                                     const std::string& target);
-  Result<void> rebind(const csi::CallContext& call, const std::string& id, const Claim& claim);
-  /// What is being worked on: `NodeStageVolume of data-db-0-1a2b3c4d since …`.
-  [[nodiscard]] std::vector<std::string> running() { return locks_.held(); }
+  Result<std::string> rebind(const csi::CallContext& call, const std::string& id, const Claim& claim);
+  /// Nothing is changed where it is only planned (adoption.hpp).
+  Result<AdoptionPlan> adopt(const csi::CallContext& call, const AdoptionRequest& request, bool only_plan) {
+    return only_plan ? adoption_.plan(request) : adoption_.adopt(call, request);
+  }
   /// Repairs since the start, by kind.
   [[nodiscard]] std::map<std::string, std::uint64_t> repair_counts() const { return core_->repairs.counts(); }
   /// What nobody owns and a person has to decide, with the command to use.
-  [[nodiscard]] std::set<std::string> findings() const { return core_->repairs.findings(); }
+  [[nodiscard]] std::map<std::string, std::string> findings() const { return core_->repairs.findings(); }
 
   Result<bool> ready() override;
   Result<csi::Volume> create_volume(const csi::CallContext& call, const csi::CreateVolumeArgs& args) override;
@@ -84,7 +88,10 @@ class VolumeManager final : public csi::VolumeOps {
   csi::NodeInfo node_info() override;
 
  private:
-  VolumeManager(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+  VolumeManager(std::unique_ptr<Core> core, std::vector<std::future<Result<void>>> claiming)
+      : core_(std::move(core)),
+        locks_(static_cast<std::size_t>(std::max(1, core_->config.max_threads / 2))),
+        claiming_(std::move(claiming)) {}
   /// Runs `work` under the volume's lock.
   template <class Work>
   auto locked(const csi::CallContext& call, const std::string& volume_id, const char* what, Work work) -> decltype(work());
@@ -94,13 +101,15 @@ class VolumeManager final : public csi::VolumeOps {
 
   std::unique_ptr<Core> core_;
   VolumeLocks locks_;
-  Provisioner provisioner_{*core_};
+  Provisioner provisioner_{*core_, locks_};
   Stager stager_{*core_};
   Publisher publisher_{*core_};
   ByHand by_hand_{*core_, publisher_};
+  Adoption adoption_{*core_, locks_};
   Health health_{*core_};
   std::mutex repairing_;
-  Repairs repairs_{*core_, locks_, provisioner_};
+  std::vector<std::future<Result<void>>> claiming_;  ///< pools that did not answer at the start
+  Repairs repairs_{*core_, locks_};
 };
 
 }  // namespace ordinald::agent

@@ -61,4 +61,32 @@ Result<VolumeParameters> read_parameters(const StringMap& parameters) {
   return result;
 }
 
+Result<std::string> choose_fs_type(const csi::CreateVolumeArgs& args, const VolumeParameters& parameters, const std::string& fallback) {
+  std::string chosen;
+  for (const csi::Capability& capability : args.capabilities) {
+    if (capability.fs_type.empty()) {
+      continue;
+    }
+    if (mount::find_filesystem(capability.fs_type) == nullptr) {
+      return mount::make_error(ErrorCode::invalid_argument,
+                               "volume_capabilities: fs_type \"" + capability.fs_type + "\" is not known; ext4, xfs and btrfs are");
+    }
+    if (!chosen.empty() && chosen != capability.fs_type) {
+      return mount::make_error(ErrorCode::invalid_argument, "volume_capabilities: two filesystems are named, " + chosen + " and " +
+                                                                capability.fs_type + "; a volume holds one");
+    }
+    chosen = capability.fs_type;
+  }
+  if (!chosen.empty()) {
+    return chosen;
+  }
+  return parameters.fs_type.empty() ? fallback : parameters.fs_type;
+}
+
+Result<void> check_options(const std::string& fs_type, const std::string& options, std::uint64_t size, std::uint32_t block_size) {
+  const mount::Filesystem& filesystem = *mount::find_filesystem(fs_type);
+  TRY(const auto arguments, filesystem.mkfs_options(options, block_size));
+  return arguments.empty() ? mount::success() : filesystem.mkfs_fits(arguments, size, block_size);
+}
+
 }  // namespace ordinald::agent

@@ -14,6 +14,7 @@ namespace {
 
 using nlohmann::json;
 
+constexpr int deepest = 16;
 constexpr std::array contents{Content::blank, Content::formatting, Content::formatted, Content::raw};
 
 template <std::size_t N>
@@ -98,6 +99,9 @@ Result<VolumeRecord> from_json(const json& file) {
   file.at("parameters").get_to(record.parameters);
   file.at("metadata").get_to(record.metadata);
   file.at("created").get_to(record.created);
+  record.adopted_from = file.value("adoptedFrom", std::string{});
+  record.terms_open = file.value("termsOpen", false);
+  record.label_stale = file.value("labelStale", false);
   // Not in the records of before there were identities.
   if (file.contains("identity")) {
     file.at("history").get_to(record.history);
@@ -172,6 +176,9 @@ std::string to_json(const VolumeRecord& record) {
             {"identity", to_string(record.identity)},
             {"claim", {{"namespace", record.claim.name_space}, {"name", record.claim.name}}},
             {"history", record.history},
+            {"adoptedFrom", record.adopted_from},
+            {"termsOpen", record.terms_open},
+            {"labelStale", record.label_stale},
             {"created", record.created}};
   file[checksum_key] = checksum_of(file);
   return text_of(file);
@@ -179,7 +186,9 @@ std::string to_json(const VolumeRecord& record) {
 
 Result<VolumeRecord> parse_record(std::string_view text) {
   try {
-    json file = json::parse(text, nullptr, false);
+    // A label comes with whatever file is adopted; what is nested deeper than any record is left out, before it is copied or written.
+    const auto shallow = [](int depth, json::parse_event_t /*unused*/, json& /*unused*/) { return depth <= deepest; };
+    json file = json::parse(text, shallow, false);
     if (file.is_discarded()) {
       return mount::make_error(ErrorCode::failed_precondition, "it is not JSON (cut short, or overwritten)");
     }

@@ -26,6 +26,8 @@ using mount::Result;
 ///       │                   │  ▲                            │
 ///       │                   │  └─ a crash: made again       │
 ///       └── published as raw block ──▶ raw ◀────────────────┘      (for ever: never formatted again)
+///
+/// An adopted filesystem begins as formatted.
 enum class Content : std::uint8_t {
   blank,       ///< made by us, never written by anybody
   formatting,  ///< a mkfs with `fs_uuid` was about to run, or ran: how it ended is unknown
@@ -61,6 +63,9 @@ struct VolumeRecord {
   Identity identity = Identity::none;  ///< parameter identity
   Claim claim;                         ///< whose it is: of the Create, or of a rebind since
   std::vector<Tenure> history;         ///< its last holders, the newest at the end
+  std::string adopted_from;            ///< the path of the file that it was before; empty: made by a Create
+  bool terms_open = false;             ///< adopted, and no Create has found it yet, whose arguments it is held against from then on
+  bool label_stale = false;            ///< its image's label is not what this record says (image_label.hpp)
 
   bool operator==(const VolumeRecord&) const = default;
 };

@@ -1,5 +1,6 @@
 #include "csi/call_edge.hpp"
 
+#include <fmt/core.h>
 #include <google/protobuf/descriptor.h>
 #include <grpc/support/time.h>
 
@@ -34,7 +35,7 @@ std::string volume_of(const Message& request) {
 }
 
 CallEdge::Level level_of(const mount::Error& error) {
-  return error.code == mount::ErrorCode::internal ? CallEdge::Level::err : CallEdge::Level::warn;
+  return error.code == mount::ErrorCode::internal ? CallEdge::Level::error : CallEdge::Level::warn;
 }
 
 }  // namespace
@@ -48,6 +49,27 @@ CallEdge::Running::~Running() {
   const std::lock_guard lock{edge_.mutex_};
   --edge_.running_;
   edge_.ended_.notify_all();
+}
+
+CallEdge::Working::Working(const CallEdge& edge, const Message& request, std::chrono::steady_clock::time_point begin) : edge_(edge) {
+  const std::lock_guard lock{edge_.mutex_};
+  call_ = edge_.calls_.insert(edge_.calls_.end(), Call{.request = &request, .begin = begin});
+}
+
+CallEdge::Working::~Working() {
+  const std::lock_guard lock{edge_.mutex_};
+  edge_.calls_.erase(call_);
+}
+
+std::vector<std::string> CallEdge::working() const {
+  const auto now = std::chrono::steady_clock::now();
+  std::vector<std::string> texts;
+  const std::lock_guard lock{mutex_};
+  for (const Call& call : calls_) {
+    const std::chrono::duration<double> lasts = now - call.begin;
+    texts.push_back(fmt::format("{}{} for {:.1f} s", method_of(*call.request), volume_of(*call.request), lasts.count()));
+  }
+  return texts;
 }
 
 bool CallEdge::draining() const {
@@ -66,20 +88,22 @@ mount::Error CallEdge::stopping() {
 }
 
 CallContext CallEdge::call_context(const grpc::ServerContext& context) {
+  const auto given_up = [&context] { return context.IsCancelled(); };
   const gpr_timespec deadline = context.raw_deadline();
   const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));  // keeps an infinite one infinite
   // A client may name a deadline millions of hours away; what is a year away is none.
   constexpr std::int64_t year = 365LL * 24 * 3600;
   if (left.tv_sec > year) {
-    return {};
+    return {.deadline = {}, .given_up = given_up};
   }
-  return {.deadline = std::chrono::steady_clock::now() + std::chrono::seconds{left.tv_sec} + std::chrono::nanoseconds{left.tv_nsec}};
+  return {.deadline = std::chrono::steady_clock::now() + std::chrono::seconds{left.tv_sec} + std::chrono::nanoseconds{left.tv_nsec},
+          .given_up = given_up};
 }
 
 mount::Error CallEdge::bug(std::string_view what) { return mount::make_error(mount::ErrorCode::internal, "bug: " + std::string{what}); }
 
 void CallEdge::log_request(const Message& request) const {
-  if (log_->should_log(Level::debug)) {
+  if (log_->writes(Level::debug)) {
     log_->debug("{} request {}", method_of(request), redact(request));
   }
 }
@@ -88,17 +112,17 @@ grpc::Status CallEdge::finish(const Message& request, const mount::Result<void>&
                               std::chrono::steady_clock::time_point begin) const {
   const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
   if (result) {
-    log_->log(level, "{}{} result=ok ms={:.1f}", method_of(request), volume_of(request), took.count());
+    log_->write(level, "{}{} result=ok ms={:.1f}", method_of(request), volume_of(request), took.count());
     return grpc::Status::OK;
   }
   const auto& error = result.error();
-  log_->log(level_of(error), "{}{} result={} ms={:.1f} error=\"{}\"", method_of(request), volume_of(request), mount::to_string(error.code),
-            took.count(), one_line(error.message, 16384));
+  log_->write(level_of(error), "{}{} result={} ms={:.1f} error=\"{}\"", method_of(request), volume_of(request),
+              mount::to_string(error.code), took.count(), one_line(error.message, 16384));
   return to_status(error);
 }
 
 void CallEdge::log_foreign(std::string_view method, const mount::Error& error) const {
-  log_->log(level_of(error), "{} result={} error=\"{}\"", method, mount::to_string(error.code), one_line(error.message));
+  log_->write(level_of(error), "{} result={} error=\"{}\"", method, mount::to_string(error.code), one_line(error.message));
 }
 
 }  // namespace ordinald::csi

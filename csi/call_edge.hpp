@@ -3,18 +3,20 @@
 #include <google/protobuf/message.h>
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
-#include <spdlog/logger.h>
 
 #include <chrono>
 #include <condition_variable>
 #include <exception>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "csi/volume_ops.hpp"
+#include "mount/log.hpp"
 #include "mount/result.hpp"
 
 namespace ordinald::csi {
@@ -28,15 +30,17 @@ namespace ordinald::csi {
 /// Threading: shared by all calls. Errors: none of its own.
 class CallEdge {
  public:
-  using Level = spdlog::level::level_enum;
+  using Level = mount::LogLevel;
+  static constexpr Level quiet = Level::debug;  ///< of what orchestrators ask all the time
 
-  explicit CallEdge(std::shared_ptr<spdlog::logger> log) : log_(std::move(log)) {}
+  explicit CallEdge(std::shared_ptr<const mount::Log> log) : log_(std::move(log)) {}
 
   /// Runs `body`, a `Result<void>(const CallContext&)`, for the request.
   template <class Body>
   grpc::Status run(const grpc::ServerContext& context, const google::protobuf::Message& request, Body&& body,
                    Level level = Level::info) const {
     const auto begin = std::chrono::steady_clock::now();
+    const Working working{*this, request, begin};
     log_request(request);
     if (draining()) {
       return finish(request, stopping(), level, begin);
@@ -65,6 +69,9 @@ class CallEdge {
     const CallEdge& edge_;
   };
 
+  /// The calls that are being worked on, for people: `NodeStageVolume volume="data-db-0-1a2b3c4d" for 12.3 s`.
+  [[nodiscard]] std::vector<std::string> working() const;
+
   /// From now on calls are refused as UNAVAILABLE; waits until those that run have been answered, at most so long.
   void drain(std::chrono::milliseconds grace);
 
@@ -72,6 +79,23 @@ class CallEdge {
   void log_foreign(std::string_view method, const mount::Error& error) const;
 
  private:
+  struct Call {
+    const google::protobuf::Message* request;
+    std::chrono::steady_clock::time_point begin;
+  };
+  /// Lists a call while its body runs.
+  class Working {
+   public:
+    Working(const CallEdge& edge, const google::protobuf::Message& request, std::chrono::steady_clock::time_point begin);
+    Working(const Working&) = delete;
+    Working& operator=(const Working&) = delete;
+    ~Working();
+
+   private:
+    const CallEdge& edge_;
+    std::list<Call>::iterator call_;
+  };
+
   [[nodiscard]] bool draining() const;
   static mount::Error stopping();
   static CallContext call_context(const grpc::ServerContext& context);
@@ -80,11 +104,12 @@ class CallEdge {
   grpc::Status finish(const google::protobuf::Message& request, const mount::Result<void>& result, Level level,
                       std::chrono::steady_clock::time_point begin) const;
 
-  std::shared_ptr<spdlog::logger> log_;
+  std::shared_ptr<const mount::Log> log_;
   mutable std::mutex mutex_;
   mutable std::condition_variable ended_;
-  mutable int running_ = 0;  ///< under mutex_
-  bool draining_ = false;    ///< under mutex_
+  mutable int running_ = 0;        ///< under mutex_
+  bool draining_ = false;          ///< under mutex_
+  mutable std::list<Call> calls_;  ///< under mutex_
 };
 
 }  // namespace ordinald::csi

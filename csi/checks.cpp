@@ -1,6 +1,6 @@
 #include "csi/checks.hpp"
 
-#include <spdlog/fmt/fmt.h>
+#include <fmt/core.h>
 
 #include "csi/redact.hpp"
 

@@ -11,9 +11,7 @@ using namespace ::csi::v1;  // NOLINT(google-build-using-namespace): the interfa
 
 namespace {
 
-constexpr auto quiet = CallEdge::Level::debug;
-
-constexpr ControllerServiceCapability::RPC::Type capabilities[] = {
+constexpr ControllerServiceCapability::RPC::Type controller_capabilities[] = {
     ControllerServiceCapability::RPC::CREATE_DELETE_VOLUME,
     ControllerServiceCapability::RPC::LIST_VOLUMES,
     ControllerServiceCapability::RPC::GET_CAPACITY,
@@ -106,7 +104,7 @@ Status ControllerService::ControllerGetCapabilities(ServerContext* context, cons
   return edge_.run(
       *context, *request,
       [&](const CallContext&) -> Result<void> {
-        for (const auto type : capabilities) {
+        for (const auto type : controller_capabilities) {
           response->add_capabilities()->mutable_rpc()->set_type(type);
         }
         if (expansion_) {
@@ -114,7 +112,7 @@ Status ControllerService::ControllerGetCapabilities(ServerContext* context, cons
         }
         return mount::success();
       },
-      quiet);
+      CallEdge::quiet);
 }
 
 Status ControllerService::ControllerExpandVolume(ServerContext* context, const ControllerExpandVolumeRequest* request,

@@ -1,6 +1,6 @@
 #include "csi/convert.hpp"
 
-#include <spdlog/fmt/fmt.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <charconv>

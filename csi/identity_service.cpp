@@ -6,9 +6,7 @@ using grpc::ServerContext;
 using grpc::Status;
 using namespace ::csi::v1;  // NOLINT(google-build-using-namespace): the interface's own names, in this file only
 
-namespace {
-constexpr auto quiet = CallEdge::Level::debug;
-}  // namespace
+namespace {}  // namespace
 
 Status IdentityService::GetPluginInfo(ServerContext* context, const GetPluginInfoRequest* request, GetPluginInfoResponse* response) {
   return edge_.run(
@@ -18,7 +16,7 @@ Status IdentityService::GetPluginInfo(ServerContext* context, const GetPluginInf
         response->set_vendor_version(plugin_.vendor_version);
         return mount::success();
       },
-      quiet);
+      CallEdge::quiet);
 }
 
 Status IdentityService::GetPluginCapabilities(ServerContext* context, const GetPluginCapabilitiesRequest* request,
@@ -33,7 +31,7 @@ Status IdentityService::GetPluginCapabilities(ServerContext* context, const GetP
         response->add_capabilities()->mutable_volume_expansion()->set_type(PluginCapability::VolumeExpansion::ONLINE);
         return mount::success();
       },
-      quiet);
+      CallEdge::quiet);
 }
 
 Status IdentityService::Probe(ServerContext* context, const ProbeRequest* request, ProbeResponse* response) {
@@ -44,7 +42,7 @@ Status IdentityService::Probe(ServerContext* context, const ProbeRequest* reques
         response->mutable_ready()->set_value(ready);
         return mount::success();
       },
-      quiet);
+      CallEdge::quiet);
 }
 
 }  // namespace ordinald::csi

@@ -1,7 +1,9 @@
 #include "csi/interceptor.hpp"
 
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "csi/status.hpp"
 
@@ -15,7 +17,11 @@ using mount::ErrorCode;
 
 class Interceptor final : public grpc::experimental::Interceptor {
  public:
-  Interceptor(const CallEdge& edge, std::string_view method) : edge_(edge), method_(method), running_(edge) {}
+  Interceptor(const CallEdge& edge, AnswerWatch& watch, ServerRpcInfo& info, std::string_view method)
+      : edge_(edge), watch_(watch), info_(info), method_(method), running_(edge) {}
+  Interceptor(const Interceptor&) = delete;
+  Interceptor& operator=(const Interceptor&) = delete;
+  ~Interceptor() override { taken(); }
 
   void Intercept(InterceptorBatchMethods* methods) override {
     if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_SEND_STATUS)) {
@@ -24,11 +30,23 @@ class Interceptor final : public grpc::experimental::Interceptor {
         edge_.log_foreign(method_, error);
         methods->ModifySendStatus(to_status(error));
       }
+      if (!ticket_) {
+        ticket_ = watch_.ready(*info_.server_context(), method_);
+      }
+    }
+    if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::POST_RECV_CLOSE)) {
+      taken();  // the call is over, and soon its context is gone
     }
     methods->Proceed();
   }
 
  private:
+  void taken() {
+    if (ticket_) {
+      watch_.taken(*std::exchange(ticket_, std::nullopt));
+    }
+  }
+
   [[nodiscard]] mount::Error explain(grpc::StatusCode code) const {
     if (code == grpc::StatusCode::UNIMPLEMENTED) {
       return mount::make_error(ErrorCode::unimplemented, method_ + " is not served here, and no capability for it is advertised");
@@ -37,28 +55,32 @@ class Interceptor final : public grpc::experimental::Interceptor {
   }
 
   const CallEdge& edge_;
+  AnswerWatch& watch_;
+  ServerRpcInfo& info_;
   const std::string method_;
+  std::optional<AnswerWatch::Ticket> ticket_;
   const CallEdge::Running running_;  // gRPC destroys this object when the answer has gone
 };
 
 class Factory final : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
-  explicit Factory(const CallEdge& edge) : edge_(edge) {}
+  Factory(const CallEdge& edge, AnswerWatch& watch) : edge_(edge), watch_(watch) {}
 
   grpc::experimental::Interceptor* CreateServerInterceptor(ServerRpcInfo* info) override {
     std::string_view method = info->method();  // `/csi.v1.Node/NodeStageVolume`
     method.remove_prefix(method.rfind('/') + 1);
-    return new Interceptor(edge_, method);  // gRPC owns it
+    return new Interceptor(edge_, watch_, *info, method);  // gRPC owns it
   }
 
  private:
   const CallEdge& edge_;
+  AnswerWatch& watch_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> make_interceptor(const CallEdge& edge) {
-  return std::make_unique<Factory>(edge);
+std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> make_interceptor(const CallEdge& edge, AnswerWatch& watch) {
+  return std::make_unique<Factory>(edge, watch);
 }
 
 }  // namespace ordinald::csi

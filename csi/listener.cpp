@@ -1,19 +1,17 @@
 #include "csi/listener.hpp"
 
 #include <fcntl.h>
-#include <spdlog/fmt/fmt.h>
+#include <fmt/core.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <string_view>
-#include <thread>
-#include <utility>
 
+#include "csi/own_fd.hpp"
 #include "csi/redact.hpp"
 
 namespace ordinald::csi {
@@ -25,24 +23,6 @@ using mount::make_error;
 using mount::Result;
 
 constexpr mode_t socket_mode = S_IRUSR | S_IWUSR;
-
-/// Closes a descriptor when it goes out of scope, until it is released.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) {
-      ::close(fd_);
-    }
-  }
-  [[nodiscard]] int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
 
 struct Address {
   sockaddr_un raw{};
@@ -66,7 +46,7 @@ Result<void> remove_stale(const std::string& path) {
     return make_error(ErrorCode::failed_precondition,
                       fmt::format("the endpoint's path {} exists and is not a socket; remove it, or name another path", path));
   }
-  const Descriptor probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+  const OwnFd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   if (probe.get() < 0) {
     return errno_error(errno, "can't make a socket");
   }
@@ -109,7 +89,7 @@ Result<std::string> parse_endpoint(const std::string& endpoint) {
 
 Result<std::unique_ptr<Listener>> Listener::open(const std::string& path) {
   TRYV(remove_stale(path));
-  Descriptor fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  OwnFd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   if (fd.get() < 0 || ::fchmod(fd.get(), socket_mode) != 0) {
     return errno_error(errno, "can't make a socket");
   }
@@ -132,18 +112,7 @@ Listener::~Listener() {
   ::close(fd_);
 }
 
-int Listener::accept() const {
-  while (true) {
-    const int connection = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (connection >= 0 || errno == EINVAL) {  // EINVAL: closed
-      return connection;
-    }
-    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-      // The connection stays queued and nothing tells when there is room again: look now and then, rather than all the time.
-      std::this_thread::sleep_for(std::chrono::milliseconds{50});
-    }
-  }
-}
+int Listener::accept() const { return ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK); }
 
 int Listener::another_handle() const { return ::fcntl(fd_, F_DUPFD_CLOEXEC, 0); }
 

@@ -20,7 +20,7 @@ mount::Result<std::string> parse_endpoint(const std::string& endpoint);
 /// only our own is removed, and no other is made. What a killed process left is replaced by its successor; that two don't do this at once
 /// is what the state directory's lock is for.
 ///
-/// Threading: accept blocks on one thread; close may be called from another.
+/// Threading: accept on one thread; close may be called from another.
 class Listener {
  public:
   /// failed_precondition: somebody listens there, or it isn't a socket.
@@ -30,13 +30,17 @@ class Listener {
   Listener& operator=(const Listener&) = delete;
   ~Listener();
 
-  /// The next connection, non-blocking, or -1 after close. The caller owns it.
+  /// The next connection, non-blocking; the caller owns it. Never waits: -1 with errno EAGAIN where there is none, also after close, and
+  /// the others of accept(2).
   [[nodiscard]] int accept() const;
+
+  /// The descriptor, to wait on: POLLIN when there is a connection, POLLHUP after close.
+  [[nodiscard]] int handle() const { return fd_; }
 
   /// Its descriptor once more, for whoever accepts in another way; -1 and errno. The caller owns it; close() ends its accepting, too.
   [[nodiscard]] int another_handle() const;
 
-  /// Removes the file and refuses what comes from now on; accept returns. May be repeated.
+  /// Removes the file and refuses what comes from now on. May be repeated.
   void close();
 
   [[nodiscard]] const std::string& path() const { return path_; }

@@ -11,9 +11,7 @@ using namespace ::csi::v1;  // NOLINT(google-build-using-namespace): the interfa
 
 namespace {
 
-constexpr auto quiet = CallEdge::Level::debug;
-
-constexpr NodeServiceCapability::RPC::Type capabilities[] = {
+constexpr NodeServiceCapability::RPC::Type node_capabilities[] = {
     NodeServiceCapability::RPC::STAGE_UNSTAGE_VOLUME, NodeServiceCapability::RPC::GET_VOLUME_STATS,
     NodeServiceCapability::RPC::EXPAND_VOLUME,        NodeServiceCapability::RPC::SINGLE_NODE_MULTI_WRITER,
     NodeServiceCapability::RPC::VOLUME_MOUNT_GROUP,   NodeServiceCapability::RPC::GET_VOLUME_HEALTH,
@@ -94,12 +92,12 @@ Status NodeService::NodeGetCapabilities(ServerContext* context, const NodeGetCap
   return edge_.run(
       *context, *request,
       [&](const CallContext&) -> Result<void> {
-        for (const auto type : capabilities) {
+        for (const auto type : node_capabilities) {
           response->add_capabilities()->mutable_rpc()->set_type(type);
         }
         return mount::success();
       },
-      quiet);
+      CallEdge::quiet);
 }
 
 Status NodeService::NodeGetInfo(ServerContext* context, const NodeGetInfoRequest* request, NodeGetInfoResponse* response) {
@@ -109,7 +107,7 @@ Status NodeService::NodeGetInfo(ServerContext* context, const NodeGetInfoRequest
         *response = to_proto(ops_.node_info());
         return mount::success();
       },
-      quiet);
+      CallEdge::quiet);
 }
 
 }  // namespace ordinald::csi

@@ -1,7 +1,7 @@
 #include "csi/redact.hpp"
 
+#include <fmt/core.h>
 #include <google/protobuf/descriptor.h>
-#include <spdlog/fmt/fmt.h>
 
 #include <vector>
 

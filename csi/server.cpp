@@ -1,19 +1,26 @@
 #include "csi/server.hpp"
 
+#include <absl/synchronization/mutex.h>
 #include <google/protobuf/stubs/logging.h>
+#include <grpc/support/log.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <grpcpp/server_posix.h>
 #include <pthread.h>
 
+#include <algorithm>
+#include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "csi/answer_watch.hpp"
 #include "csi/call_edge.hpp"
+#include "csi/connections.hpp"
 #include "csi/controller_service.hpp"
 #include "csi/identity_service.hpp"
 #include "csi/interceptor.hpp"
@@ -23,20 +30,40 @@
 namespace ordinald::csi {
 namespace {
 
+/// Of a message. A Create that names every node of a large cluster in its requisite topologies has some hundred KiB.
 constexpr int max_receive_bytes = 4 << 20;
+/// Of all that gRPC holds for connections and calls; beyond it gRPC closes connections without a call, then cancels calls. It reads even a
+/// message that is too large to its end before it refuses it.
+constexpr std::size_t grpc_memory = 128 << 20;
 constexpr std::chrono::milliseconds after_cancel{500};
+
+/// gRPC has one function for the whole process, without a context: where its words go is that of the server started last. Never destroyed.
+std::atomic<std::shared_ptr<const mount::Log>>& grpc_log() {
+  static auto& log = *new std::atomic<std::shared_ptr<const mount::Log>>;
+  return log;
+}
+
+void log_of_grpc(gpr_log_func_args* words) {
+  if (const auto log = grpc_log().load(); log != nullptr && words->severity == GPR_LOG_SEVERITY_ERROR) {
+    log->error("gRPC: {}", words->message);
+  }
+}
 
 }  // namespace
 
 struct Server::State {
-  State(const PluginInfo& plugin, VolumeOps& ops, std::shared_ptr<spdlog::logger> log)
-      : edge(std::move(log)), identity(plugin, ops, edge), node(ops, edge), controller(plugin, ops, edge) {}
+  State(const ServerOptions& options, VolumeOps& ops, const std::shared_ptr<const mount::Log>& log)
+      : edge(log),
+        watch(options.answers, log),
+        identity(options.plugin, ops, edge),
+        node(ops, edge),
+        controller(options.plugin, ops, edge) {}
 
   bool build(int max_threads);
-  void accept_all() const;
   void drain(std::chrono::milliseconds grace);
 
   CallEdge edge;
+  AnswerWatch watch;
   IdentityService identity;
   NodeService node;
   ControllerService controller;
@@ -44,6 +71,7 @@ struct Server::State {
   ::csi::v1::SnapshotMetadata::Service snapshot_metadata;  // the same
   std::unique_ptr<grpc::Server> grpc;
   std::unique_ptr<Listener> listener;
+  std::unique_ptr<Connections> connections;
   std::thread acceptor;
 
   std::thread drainer;
@@ -66,7 +94,9 @@ bool Server::State::build(int max_threads) {
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
-  builder.SetResourceQuota(grpc::ResourceQuota{"csi"}.SetMaxThreads(max_threads + 1));  // the one more waits for calls
+  builder.SetResourceQuota(grpc::ResourceQuota{"csi"}.SetMaxThreads(max_threads + 1).Resize(grpc_memory));  // the one more waits for calls
+  // One client that floods its connection leaves the others their half.
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, std::max(1, max_threads / 2));
 
   builder.SetMaxReceiveMessageSize(max_receive_bytes);
   // A local socket has no bandwidth to measure, no peer to protect against pings, and nobody asks for traces of it.
@@ -75,16 +105,10 @@ bool Server::State::build(int max_threads) {
   builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
 
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
-  interceptors.push_back(make_interceptor(edge));
+  interceptors.push_back(make_interceptor(edge, watch));
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
   grpc = builder.BuildAndStart();
   return grpc != nullptr;
-}
-
-void Server::State::accept_all() const {
-  for (int connection = listener->accept(); connection >= 0; connection = listener->accept()) {
-    grpc::AddInsecureChannelFromFd(grpc.get(), connection);
-  }
 }
 
 void Server::State::drain(std::chrono::milliseconds grace) {
@@ -98,20 +122,28 @@ void Server::State::drain(std::chrono::milliseconds grace) {
 
 Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
-mount::Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, VolumeOps& ops, std::shared_ptr<spdlog::logger> log) {
+mount::Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, VolumeOps& ops, std::shared_ptr<const mount::Log> log) {
   TRY(const auto path, parse_endpoint(options.endpoint));
   if (options.max_threads < 1) {
     return mount::make_error(mount::ErrorCode::invalid_argument, "the most threads must be at least 1");
   }
-  auto state = std::make_unique<State>(options.plugin, ops, std::move(log));
+  // Debian builds Abseil with its lock checks: each of gRPC's locks is entered in a graph, and two that were ever taken in either order end
+  // the process, even where both orders can't meet. That is for gRPC's developers; here it costs time, and could cost the node its agent.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  grpc_log().store(log);
+  ::gpr_set_log_function(&log_of_grpc);  // by itself it writes to stderr, between our lines
+  auto state = std::make_unique<State>(options, ops, log);
   if (!state->build(options.max_threads)) {
     return mount::make_error(mount::ErrorCode::internal, "gRPC can't start its server");
   }
   // The socket comes last: whoever can connect is served.
   TRY(state->listener, Listener::open(path));
-  state->acceptor = std::thread{[raw = state.get()] {
+  TRY(state->connections, Connections::open(*state->listener, options.connections, log, [server = state->grpc.get()](int connection) {
+        grpc::AddInsecureChannelFromFd(server, connection);
+      }));
+  state->acceptor = std::thread{[connections = state->connections.get()] {
     ::pthread_setname_np(::pthread_self(), "csi-accept");
-    raw->accept_all();
+    connections->run();
   }};
   return std::unique_ptr<Server>{new Server{std::move(state)}};
 }
@@ -132,6 +164,8 @@ bool Server::shutdown(std::chrono::milliseconds drain) {
   std::unique_lock lock{state.mutex};
   return state.changed.wait_for(lock, drain + after_cancel, [&state] { return state.drained; });
 }
+
+std::vector<std::string> Server::working() const { return state_->edge.working(); }
 
 const std::string& Server::path() const { return state_->listener->path(); }
 

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -16,9 +17,10 @@ namespace ordinald::csi {
 using mount::Result;
 using StringMap = std::map<std::string, std::string>;
 
-/// When the caller gives up; none for callers without a deadline. Bounds the wait for another call's work, not the work.
+/// When the caller gives up; no deadline for callers without one. Bounds the wait for another call's work, not the work.
 struct CallContext {
   std::optional<std::chrono::steady_clock::time_point> deadline{};
+  std::function<bool()> given_up{};  ///< whether it has hung up already; to be asked on the call's own thread. Empty: it never does
 };
 
 /// CSI's access modes, with the numbers of the wire.

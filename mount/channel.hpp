@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "mount/unique_fd.hpp"
 
@@ -27,9 +28,12 @@ class Channel {
 
   explicit Channel(UniqueFd socket) : socket_(std::move(socket)) {}
 
-  /// After anything but `done` the other side may have half a message: the channel is of no more use.
-  Status send(std::string_view body, Deadline deadline, int stop_fd = -1);
+  /// After anything but `done` the other side may have half a message: the channel is of no more use. `fd`: goes along (unix(7),
+  /// SCM_RIGHTS); -1: none.
+  Status send(std::string_view body, Deadline deadline, int stop_fd = -1, int fd = -1);
   Status receive(std::string& body, Deadline deadline, int stop_fd = -1);
+  /// The descriptor that came with the last message, close-on-exec; none, when none did.
+  UniqueFd take_fd() { return std::move(received_); }
 
   /// Says that nothing will be sent any more.
   void finish();
@@ -39,6 +43,7 @@ class Channel {
  private:
   UniqueFd socket_;
   std::string partial_;
+  UniqueFd received_;
 };
 
 /// A datagram with one descriptor (or none, -1) between two processes of ours (unix(7), SCM_RIGHTS). False: the other side is gone.

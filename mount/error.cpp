@@ -2,7 +2,10 @@
 
 #include <cerrno>
 #include <cstring>
+#include <stdexcept>
 #include <utility>
+
+#include "mount/result.hpp"
 
 namespace ordinald::mount {
 
@@ -64,5 +67,11 @@ Error errno_error(ErrorCode code, int sys_errno, std::string_view what) {
   }
   return Error{.code = code, .message = std::move(message), .sys_errno = sys_errno};
 }
+
+void throw_no_value(const Error& error) { throw std::logic_error{"a value was asked for where there is an error: " + error.message}; }
+
+void throw_no_value() { throw std::logic_error{"a value was asked for where there is an error"}; }
+
+void throw_no_error() { throw std::logic_error{"an error was asked for where there is none"}; }
 
 }  // namespace ordinald::mount

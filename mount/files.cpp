@@ -104,6 +104,26 @@ Result<std::string> read_kernel_file(const std::string& path, int directory) {
   return text;
 }
 
+bool means_gone(int error) { return error == ENOENT || error == ENODEV || error == ESRCH; }
+
+Result<void> each_entry(const std::string& directory, unsigned char type, const std::function<Result<void>(const std::string&)>& visit) {
+  const DirectoryStream stream{::opendir(directory.c_str())};
+  if (!stream) {
+    return means_gone(errno) ? success() : Result<void>{errno_error(errno, "listing " + directory)};
+  }
+  while (true) {
+    errno = 0;
+    const dirent* entry = ::readdir(stream.get());
+    if (entry == nullptr) {
+      return errno == 0 || means_gone(errno) ? success() : Result<void>{errno_error(errno, "listing " + directory)};
+    }
+    const std::string name{static_cast<const char*>(entry->d_name)};
+    if (entry->d_type == type && name != "." && name != "..") {
+      TRYV(visit(name));
+    }
+  }
+}
+
 Result<std::size_t> read_at(int fd, std::span<std::byte> buffer, std::uint64_t offset) {
   std::size_t done = 0;
   while (done < buffer.size()) {

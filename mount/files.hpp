@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -33,6 +34,13 @@ Result<UniqueFd> open_beneath(int directory, const std::string& name, int flags)
 
 /// All of a file of /proc or /sys, without its last newline; a relative path begins at `directory`.
 Result<std::string> read_kernel_file(const std::string& path, int directory = AT_FDCWD);
+
+/// Whether the error says that a file of /proc or /sys went with what it tells of: ENOENT, ENODEV, ESRCH.
+bool means_gone(int error);
+
+/// Calls `visit` with each name of this type (DT_DIR, …) in it, `.` and `..` left out, until one is an error. A directory that goes
+/// meanwhile has none; one that can't be read is an error, never empty.
+Result<void> each_entry(const std::string& directory, unsigned char type, const std::function<Result<void>(const std::string&)>& visit);
 
 /// Fills the buffer from `offset`; answers fewer bytes only at the end of the file.
 Result<std::size_t> read_at(int fd, std::span<std::byte> buffer, std::uint64_t offset);

@@ -9,7 +9,12 @@ namespace {
 
 /// The end of a tool's words, on one line, for an error's text: it goes into answers, which must be UTF-8, and onto terminals. Tools run
 /// with LC_ALL=C, so what is not ASCII says nothing.
-std::string last_words(const std::string& output) {
+std::string last_words(std::string output) {
+  // What e2fsprogs says of every undo file; those here are the agent's to use, and nobody else's.
+  if (const std::size_t notice = output.find("Overwriting existing filesystem; this can be undone"); notice != std::string::npos) {
+    const std::size_t end = output.find("\n\n", notice);
+    output.erase(notice, end == std::string::npos ? end : end + 2 - notice);
+  }
   constexpr std::size_t longest = 600;
   std::string text = output.size() > longest ? "..." + output.substr(output.size() - longest) : output;
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,6 +17,13 @@ struct MakeRequest {
   std::string device;                ///< its path
   std::string uuid;                  ///< chosen beforehand and recorded (rule 2)
   std::vector<std::string> options;  ///< as mkfs_options() answered them
+};
+
+/// How to put back what a tool that died has overwritten.
+enum class UndoMode : std::uint8_t {
+  read_only,  ///< changes nothing; status 0: all that the file has kept is whole
+  matching,   ///< only where the superblock is just as the file has it (else status 1)
+  forced,     ///< whatever the superblock says: a tool that dies while it writes that leaves another than the file has
 };
 
 /// One kind of filesystem: which programs are run, with which arguments, and what their answers mean. Stateless; knows no device.
@@ -35,20 +43,27 @@ class Filesystem {
   /// Bytes below which nothing grows it, though it can be made smaller than that.
   [[nodiscard]] virtual std::uint64_t minimum_growth() const { return 0; }
   [[nodiscard]] virtual std::vector<std::string> make_argv(const MakeRequest& request) const = 0;
+  // `undo`: a file in which what the tool overwrites is kept, so that one that dies amid its writes can be taken back; empty: none is.
+
   /// The check before a mount (rule 7); empty: the mount itself is the check.
-  [[nodiscard]] virtual std::vector<std::string> check_argv(const std::string& device) const = 0;
+  [[nodiscard]] virtual std::vector<std::string> check_argv(const std::string& device, const std::string& undo) const = 0;
   /// The whole check that an offline growth asks for, and the growth; empty: it grows mounted only.
-  [[nodiscard]] virtual std::vector<std::string> whole_check_argv(const std::string& device) const = 0;
-  /// `undo`: a file in which what it overwrites is kept, so that a growth that dies can be taken back.
+  [[nodiscard]] virtual std::vector<std::string> whole_check_argv(const std::string& device, const std::string& undo) const = 0;
   [[nodiscard]] virtual std::vector<std::string> grow_argv(const std::string& device, const std::string& undo) const = 0;
-  /// Takes back what the file has kept; refuses by itself (status 1) where the filesystem was mounted since. Empty: as grow_argv.
-  [[nodiscard]] virtual std::vector<std::string> undo_argv(const std::string& device, const std::string& undo) const = 0;
+  /// Puts back what the file has kept. Empty: nothing keeps any.
+  [[nodiscard]] virtual std::vector<std::string> undo_argv(const std::string& device, const std::string& undo, UndoMode mode) const = 0;
   /// The command with which a person repairs it; `path` is a device or an image that nothing has attached.
   [[nodiscard]] virtual std::string repair_hint(const std::string& path) const = 0;
   /// Options that we mount it with, unless the caller's flags say otherwise.
   [[nodiscard]] virtual std::vector<std::string> mount_options(bool thick) const = 0;
-  /// Turns the parameter `mkfsOptions` (`-i 8192 -m 1`) into arguments. invalid_argument: an option or a value that isn't on the list.
-  [[nodiscard]] virtual Result<std::vector<std::string>> mkfs_options(std::string_view text) const = 0;
+  /// Turns the parameter `mkfsOptions` (`-i 8192 -m 1`) into arguments for a volume with blocks of so many bytes. invalid_argument: an
+  /// option or a value that isn't on the list, one that is given twice, or sizes that don't go together, with both.
+  [[nodiscard]] virtual Result<std::vector<std::string>> mkfs_options(std::string_view text, std::uint32_t block_size) const = 0;
+  /// Whether the tool makes a filesystem of `size` bytes with the arguments that mkfs_options() answered for blocks of so many bytes: asked
+  /// when a volume is promised, since by the time that it is made nobody can change them any more. invalid_argument: which don't go
+  /// together, or not with the size. On the safe side: it refuses some that the tool takes, and none that the tool refuses passes.
+  [[nodiscard]] virtual Result<void> mkfs_fits(std::span<const std::string> arguments, std::uint64_t size,
+                                               std::uint32_t block_size) const = 0;
 };
 
 /// ext4, xfs or btrfs; nullptr for any other name.

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -78,9 +79,28 @@ Result<FilesystemSize> ask_xfs(int directory, const GrowRequest& request, XfsGeo
   return xfs_size(geometry.blocksize, geometry.datablocks, geometry.agblocks);
 }
 
-Result<std::uint64_t> grow_xfs(int directory, const GrowRequest& request, std::uint64_t device_size) {
+/// Brings the mounted superblock to the device. A new size is in the log alone at first, for half a minute, and a further growth logs it
+/// anew and leaves behind what it was. Linux before 6.12 recovers a log with the size that it finds on the device, and stops with EUCLEAN
+/// at what lies beyond it: at every try where the log no longer begins with that growth. To set a label writes the superblock at once
+/// (ioctl_fslabel(2)): here it is the label that is there.
+Result<void> write_xfs_superblock(int directory, int device_fd, const GrowRequest& request, const FilesystemSize& mounted) {
+  TRY(const auto written, read_filesystem_size(device_fd, request.fs_type));
+  if (written.size == mounted.size) {
+    return success();
+  }
+  std::array<char, FSLABEL_MAX> label{};
+  if (::ioctl(directory, FS_IOC_GETFSLABEL, label.data()) != 0 || ::ioctl(directory, FS_IOC_SETFSLABEL, label.data()) != 0 ||
+      ::fsync(device_fd) != 0) {
+    return errno_error(errno, "writing the superblock of the xfs at " + request.path + " to " + describe(request.device));
+  }
+  acted("FS_IOC_SETFSLABEL", request.path);
+  return success();
+}
+
+Result<std::uint64_t> grow_xfs(int directory, int device_fd, const GrowRequest& request, std::uint64_t device_size) {
   XfsGeometry geometry{};
   TRY(const auto before, ask_xfs(directory, request, geometry));
+  TRYV(write_xfs_superblock(directory, device_fd, request, before));  // of a growth that was cut off, or somebody else's
   if (before.on_device(device_size) >= device_size) {
     return device_size;
   }
@@ -94,6 +114,7 @@ Result<std::uint64_t> grow_xfs(int directory, const GrowRequest& request, std::u
   }
   acted("XFS_IOC_FSGROWFSDATA", request.path);
   TRY(const auto after, ask_xfs(directory, request, geometry));
+  TRYV(write_xfs_superblock(directory, device_fd, request, after));
   return after.on_device(device_size);
 }
 
@@ -138,7 +159,7 @@ Result<std::uint64_t> grow_mounted(const GrowRequest& request) {
     return grow_ext4(directory.get(), device_fd.get(), request, device.size);
   }
   if (request.fs_type == "xfs") {
-    return grow_xfs(directory.get(), request, device.size);
+    return grow_xfs(directory.get(), device_fd.get(), request, device.size);
   }
   return make_error(ErrorCode::invalid_argument, "no way to grow a filesystem of type " + request.fs_type);
 }

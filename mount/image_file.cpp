@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -13,8 +15,11 @@
 #include <memory>
 #include <utility>
 
+#include "mount/btrfs_info.hpp"
 #include "mount/crash_point.hpp"
 #include "mount/files.hpp"
+#include "mount/pool_mark.hpp"
+#include "mount/units.hpp"
 
 namespace ordinald::mount {
 namespace {
@@ -22,7 +27,6 @@ namespace {
 constexpr const char* volume_attribute = "trusted.ordinald.volume";
 constexpr const char* label_attribute = "trusted.ordinald.label";
 constexpr std::size_t largest_label = 65536;  // the kernel's XATTR_SIZE_MAX
-constexpr std::uint64_t stat_block = 512;     // the unit of st_blocks, whatever the file system's is
 
 Result<void> check_name(const ImageRef& image) {
   if (image.file.empty() || image.file == "." || image.file == ".." || image.file.find('/') != std::string::npos ||
@@ -134,27 +138,44 @@ Result<ImageInfo> grow_open_image(int fd, const ImageSpec& spec) {
   return info_of(fd, spec.image);
 }
 
+/// A label is a help for a bad day, not a need: one that the file system has no room for (ext4 has some 4 KB) is left out.
+bool is_for_want_of_room(int error) { return error == ENOSPC || error == E2BIG || error == ERANGE; }
+
+Result<void> set_mark(int fd, const ImageRef& image) {
+  const std::string& id = image.volume_id;
+  if (::fsetxattr(fd, volume_attribute, id.data(), id.size(), 0) == 0) {
+    return success();
+  }
+  const int error = errno;
+  const std::string what = std::string{"setting the attribute "} + volume_attribute + " of " + describe(image);
+  if (error == EOPNOTSUPP || error == EPERM) {
+    return errno_error(ErrorCode::failed_precondition, error,
+                       what + " (a pool's file system must keep trusted attributes, and the agent needs CAP_SYS_ADMIN)");
+  }
+  return errno_error(error, what);
+}
+
 /// The new image under its temporary name, complete and durable.
 Result<ImageInfo> write_new_image(int fd, const ImageSpec& spec) {
   TRYV(set_size(fd, spec, 0));
   acted("sizing the new image", spec.image.file);
-  const std::string& id = spec.image.volume_id;
-  if (::fsetxattr(fd, volume_attribute, id.data(), id.size(), 0) != 0) {
-    const int error = errno;
-    const std::string what = std::string{"setting the attribute "} + volume_attribute + " of " + describe(spec.image);
-    if (error == EOPNOTSUPP || error == EPERM) {
-      return errno_error(ErrorCode::failed_precondition, error,
-                         what + " (a pool's file system must keep trusted attributes, and the agent needs CAP_SYS_ADMIN)");
-    }
-    return errno_error(error, what);
-  }
-  // A help for a bad day, not a need: a label that the file system has no room for (ext4 has some 4 KB) is left out.
-  if (!spec.label.empty() && ::fsetxattr(fd, label_attribute, spec.label.data(), spec.label.size(), 0) != 0 && errno != ENOSPC &&
-      errno != E2BIG && errno != ERANGE) {
+  TRYV(set_mark(fd, spec.image));
+  if (!spec.label.empty() && ::fsetxattr(fd, label_attribute, spec.label.data(), spec.label.size(), 0) != 0 &&
+      !is_for_want_of_room(errno)) {
     return errno_error(errno, std::string{"setting the attribute "} + label_attribute + " of " + describe(spec.image));
   }
   TRYV(sync_image(fd, spec.image));
   return info_of(fd, spec.image);
+}
+
+/// Each subvolume of a btrfs has an st_dev of its own.
+Result<std::string> filesystem_of(int directory, const struct stat& status) {
+  struct statfs usage{};
+  if (::fstatfs(directory, &usage) == 0 && usage.f_type == BTRFS_SUPER_MAGIC) {
+    TRY(const std::string uuid, read_btrfs_uuid(directory));
+    return "btrfs " + uuid;
+  }
+  return "device " + std::to_string(status.st_dev);
 }
 
 std::string temporary_name(const ImageRef& image) { return "." + image.file + ".new"; }
@@ -247,6 +268,36 @@ Result<std::string> read_image_label(const ImageRef& image) {
   return read_attribute(image.directory + "/" + image.file, label_attribute, largest_label);
 }
 
+Result<void> relabel_image_file(const ImageSpec& spec) {
+  TRY(const auto fd, open_image(spec.image, O_RDONLY));
+  const std::string what = std::string{"setting the attribute "} + label_attribute + " of " + describe(spec.image);
+  if (spec.label.empty() || ::fsetxattr(fd.get(), label_attribute, spec.label.data(), spec.label.size(), 0) != 0) {
+    if (!spec.label.empty() && !is_for_want_of_room(errno)) {
+      return errno_error(errno, what);
+    }
+    // None is better than the old one, which is not true any more.
+    if (::fremovexattr(fd.get(), label_attribute) != 0 && errno != ENODATA) {
+      return errno_error(errno, what);
+    }
+  }
+  acted("relabelling the image", spec.image.file);
+  return sync_image(fd.get(), spec.image);
+}
+
+Result<std::string> read_image_mark(const std::string& path) { return read_attribute(path); }
+
+Result<void> mark_image(int fd, const ImageRef& image, const std::string& label) {
+  // The label first: whoever finds the mark finds what it means.
+  if (::fsetxattr(fd, label_attribute, label.data(), label.size(), 0) != 0) {
+    const int error = errno;
+    return errno_error(ErrorCode::failed_precondition, error,
+                       std::string{"setting the attribute "} + label_attribute + " of " + describe(image) +
+                           (is_for_want_of_room(error) ? " (its file system has no room for it: free some, or take other attributes off)"
+                                                       : " (a pool's file system must keep trusted attributes)"));
+  }
+  return set_mark(fd, image);
+}
+
 Result<ImageInfo> resize_image_file(const ImageSpec& spec) {
   TRY(const auto fd, open_image(spec.image, O_RDWR));
   return grow_open_image(fd.get(), spec);
@@ -279,10 +330,16 @@ Result<PoolUsage> inspect_pool_directory(const std::string& directory) {
   if (::fstat(fd.get(), &status) != 0 || ::fstatvfs(fd.get(), &usage) != 0) {
     return errno_error(errno, "looking at the directory " + directory);
   }
+  TRY(auto filesystem, filesystem_of(fd.get(), status));
+  TRY(auto mark, read_pool_mark(fd.get()));
   PoolUsage result{.total = usage.f_blocks * usage.f_frsize,
                    .free = usage.f_bavail * usage.f_frsize,
+                   .inodes = usage.f_files,
+                   .inodes_free = usage.f_favail,
                    .device = status.st_dev,
+                   .filesystem = std::move(filesystem),
                    .read_only = (usage.f_flag & ST_RDONLY) != 0,
+                   .mark = std::move(mark),
                    .images = {}};
   const DirectoryStream stream{::fdopendir(fd.get())};
   if (!stream) {

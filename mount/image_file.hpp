@@ -24,6 +24,11 @@ Result<ImageInfo> create_image_file(const ImageSpec& spec);
 Result<std::optional<ImageInfo>> inspect_image_file(const ImageRef& image);
 /// Empty: none. Of an image that is there.
 Result<std::string> read_image_label(const ImageRef& image);
+Result<void> relabel_image_file(const ImageSpec& spec);
+/// The volume id of the file at the path; empty: none.
+Result<std::string> read_image_mark(const std::string& path);
+/// Gives an open file mark and label. failed_precondition: its file system keeps no such attributes, or has no room for them.
+Result<void> mark_image(int fd, const ImageRef& image, const std::string& label);
 Result<ImageInfo> resize_image_file(const ImageSpec& spec);
 Result<void> remove_image_file(const ImageRef& image);
 Result<PoolUsage> inspect_pool_directory(const std::string& directory);

@@ -41,15 +41,68 @@ Result<void> ImagePool::prepare() const {
   return success();
 }
 
+Result<std::string> ImagePool::mark(Kernel& kernel) const {
+  auto opened = kernel.open_pool(settings_.directory);
+  if (!opened) {
+    return pool_error(opened.error(), "pool " + settings_.name);
+  }
+  return std::move(opened.value().mark);
+}
+
+Result<std::string> ImagePool::set_mark(Kernel& kernel, const std::string& mark) const {
+  TRYV(claim(kernel));
+  auto marked = kernel.mark_pool(settings_.directory, mark);
+  if (!marked) {
+    return pool_error(marked.error(), "pool " + settings_.name);
+  }
+  return marked;
+}
+
+Result<void> ImagePool::claim(Kernel& kernel) const {
+  {
+    const std::scoped_lock lock{mutex_};
+    if (claimed_.fd) {
+      return success();
+    }
+  }
+  auto opened = kernel.open_pool(settings_.directory);
+  if (!opened) {
+    return opened.error().code == ErrorCode::unavailable ? Result<void>{opened.error().with_context("pool " + settings_.name)} : success();
+  }
+  const std::scoped_lock lock{mutex_};
+  if (claimed_.fd) {
+    return success();  // another call was faster, and has it for all of us
+  }
+  if (auto locked = lock_pool_directory(opened.value(), settings_.directory); !locked) {
+    return locked.error().code == ErrorCode::failed_precondition ? Result<void>{locked.error().with_context("pool " + settings_.name)}
+                                                                 : success();
+  }
+  claimed_ = std::move(opened.value());
+  return success();
+}
+
 Result<PoolUsage> ImagePool::usage(Kernel& kernel) const {
+  TRYV(claim(kernel));
   auto result = kernel.inspect_pool(settings_.directory);
   if (!result) {
     return result.error().with_context("pool " + settings_.name);
+  }
+  bool elsewhere = false;
+  {
+    const std::scoped_lock lock{mutex_};
+    elsewhere = claimed_.fd && claimed_.device != result.value().device;
+    if (elsewhere) {
+      claimed_ = {};  // a file system was mounted there since, or taken away
+    }
+  }
+  if (elsewhere) {
+    TRYV(claim(kernel));
   }
   return result;
 }
 
 Result<void> ImagePool::create(Kernel& kernel, const PoolVolume& volume) const {
+  TRYV(claim(kernel));
   auto made = kernel.create_image(ImageSpec{.image = image(volume), .size = volume.size, .thick = settings_.thick, .label = volume.label});
   if (!made) {
     return pool_error(made.error(), "pool " + settings_.name + ": making " + path(volume));
@@ -57,7 +110,27 @@ Result<void> ImagePool::create(Kernel& kernel, const PoolVolume& volume) const {
   return success();
 }
 
+Result<void> ImagePool::adopt(Kernel& kernel, const PoolVolume& volume, const std::string& source, const Survey& found) const {
+  TRYV(claim(kernel));
+  auto adopted = kernel.adopt_image(
+      {.source = source, .device = found.device, .inode = found.inode, .size = found.size, .image = image(volume), .label = volume.label});
+  if (!adopted) {
+    return pool_error(adopted.error(), "pool " + settings_.name + ": taking " + source + " as " + path(volume));
+  }
+  return success();
+}
+
+Result<void> ImagePool::relabel(Kernel& kernel, const PoolVolume& volume) const {
+  TRYV(claim(kernel));
+  auto labelled = kernel.relabel_image(ImageSpec{.image = image(volume), .label = volume.label});
+  if (!labelled) {
+    return pool_error(labelled.error(), "pool " + settings_.name + ": labelling " + path(volume));
+  }
+  return success();
+}
+
 Result<void> ImagePool::remove(Kernel& kernel, const PoolVolume& volume) const {
+  TRYV(claim(kernel));
   auto removed = kernel.remove_image(image(volume));
   if (!removed) {
     return pool_error(removed.error(), "pool " + settings_.name + ": removing " + path(volume));
@@ -66,6 +139,7 @@ Result<void> ImagePool::remove(Kernel& kernel, const PoolVolume& volume) const {
 }
 
 Result<void> ImagePool::grow(Kernel& kernel, const PoolVolume& volume) const {
+  TRYV(claim(kernel));
   auto grown = kernel.resize_image(ImageSpec{.image = image(volume), .size = volume.size, .thick = settings_.thick});
   if (!grown) {
     return pool_error(grown.error(),
@@ -75,6 +149,7 @@ Result<void> ImagePool::grow(Kernel& kernel, const PoolVolume& volume) const {
 }
 
 Result<Device> ImagePool::attach(Kernel& kernel, const PoolVolume& volume) const {
+  TRYV(claim(kernel));
   const std::string what = "pool " + settings_.name + ": attaching " + path(volume);
   const auto cut_short = [&](std::uint64_t size) {
     return make_error(ErrorCode::failed_precondition, what + ": it has " + std::to_string(size) + " bytes, the volume " +
@@ -128,6 +203,7 @@ Result<std::optional<Device>> ImagePool::find_attached(Kernel& kernel, const Poo
 }
 
 Result<PoolBacking> ImagePool::backing(Kernel& kernel, const PoolVolume& volume) const {
+  TRYV(claim(kernel));
   const std::string what = "pool " + settings_.name + ": looking at " + path(volume);
   auto info = kernel.inspect_image(image(volume));
   if (!info) {

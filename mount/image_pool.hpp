@@ -1,8 +1,10 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 
 #include "mount/pool.hpp"
+#include "mount/pool_lock.hpp"
 
 namespace ordinald::mount {
 
@@ -23,8 +25,13 @@ class ImagePool final : public Pool {
   [[nodiscard]] ProbeRequest blank_probe(const PoolVolume& volume, const Device& device) const override;
 
   Result<void> prepare() const override;
+  Result<std::string> mark(Kernel& kernel) const override;
+  Result<std::string> set_mark(Kernel& kernel, const std::string& mark) const override;
+  Result<void> claim(Kernel& kernel) const override;
   Result<PoolUsage> usage(Kernel& kernel) const override;
   Result<void> create(Kernel& kernel, const PoolVolume& volume) const override;
+  Result<void> adopt(Kernel& kernel, const PoolVolume& volume, const std::string& source, const Survey& found) const override;
+  Result<void> relabel(Kernel& kernel, const PoolVolume& volume) const override;
   Result<void> remove(Kernel& kernel, const PoolVolume& volume) const override;
   Result<void> grow(Kernel& kernel, const PoolVolume& volume) const override;
   Result<Device> attach(Kernel& kernel, const PoolVolume& volume) const override;
@@ -40,6 +47,8 @@ class ImagePool final : public Pool {
   [[nodiscard]] std::string path(const PoolVolume& volume) const;
 
   Settings settings_;
+  mutable std::mutex mutex_;
+  mutable PoolDirectory claimed_;  ///< its descriptor holds the lock
 };
 
 }  // namespace ordinald::mount

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "mount/pool_lock.hpp"
 #include "mount/result.hpp"
 #include "mount/types.hpp"
 
@@ -37,8 +38,20 @@ class Kernel {
   /// Grows the image to at least the size; for thick, allocates every hole (again). Never shrinks. Durable.
   /// not_found: no image. failed_precondition: it isn't this volume's.
   virtual Result<ImageInfo> resize_image(const ImageSpec& spec) = 0;
+  /// Puts another label in the place of the image's, durable; a crash leaves the one, the other, or none. One that its file system has no
+  /// room for is left out, and the old one is gone all the same. not_found: no image. failed_precondition: it isn't this volume's.
+  virtual Result<void> relabel_image(const ImageSpec& spec) = 0;
+  /// Makes a file the volume's image: it becomes root's alone (0600) and gets mark and label, durable; then it is moved into the directory,
+  /// durable. None of its bytes is touched, and at each moment it has one of its two names. There already, with this volume's mark:
+  /// success. already_exists: a file of the image's name that isn't this volume's. not_found: no file and no image. failed_precondition:
+  /// not the file that was surveyed, or it has other names, is used by anybody, or is not on the directory's file system (errno EXDEV).
+  virtual Result<ImageInfo> adopt_image(const AdoptRequest& request) = 0;
   /// Unlinks it, and fsyncs the directory. No such file is success. failed_precondition: not this volume's.
   virtual Result<void> remove_image(const ImageRef& image) = 0;
+  /// The pool's directory, opened to be locked (pool_lock.hpp). not_found: it is missing.
+  virtual Result<PoolDirectory> open_pool(const std::string& directory) = 0;
+  /// Marks the directory, durable, where it has no mark yet; answers the one that it has then. not_found: it is missing.
+  virtual Result<std::string> mark_pool(const std::string& directory, const std::string& mark) = 0;
   /// The directory's file system and every regular `*.img` in it, and `.*.img.new`, which a creation that crashed has left. not_found: the
   /// directory is missing.
   virtual Result<PoolUsage> inspect_pool(const std::string& directory) = 0;
@@ -60,6 +73,9 @@ class Kernel {
   virtual Result<Device> inspect_device(const Device& device) = 0;
   /// Sets the device's own read-only flag (BLKROSET).
   virtual Result<void> set_device_read_only(const Device& device, bool read_only) = 0;
+  /// From now on the device takes no discard, so that nobody gives blocks of its image away by it (queue/discard_max_bytes in sysfs). It
+  /// ends with the attachment.
+  virtual Result<void> refuse_discard(const Device& device) = 0;
   /// Makes the device as large as its image is now (LOOP_SET_CAPACITY).
   virtual Result<Device> refresh_device_size(const Device& device) = 0;
   /// Looks for every kind of signature on the device, opened O_EXCL, and proves blankness as asked. Any failed read is an error.
@@ -68,15 +84,19 @@ class Kernel {
   /// failed_precondition: busy.
   virtual Result<void> erase(const Device& device, bool thick) = 0;
 
+  /// Looks at a file or block device and, where nobody uses it and it holds one filesystem of ours, into that: read-only, without recovery,
+  /// in a mount that is nowhere. Changes nothing, and leaves nothing behind when it is killed. not_found: no such path.
+  virtual Result<Survey> survey(const std::string& path) = 0;
+
   // --- mounts ---
 
   /// Mounts by the new mount API. invalid_argument: the kernel refuses an option (named by place, `mount_flags[2]`, never by its text).
   /// failed_precondition: the filesystem can't be mounted as it is (needs repair, duplicate UUID), or the target is a mount already or a
-  /// symlink.
+  /// symlink, or its parent is missing.
   virtual Result<PathInfo> mount_filesystem(const MountRequest& request) = 0;
   /// Makes the target and binds the source there, with its attributes from the first moment.
-  /// failed_precondition: the source isn't what is expected, or the target is a symlink, of the other kind, or a mount already.
-  /// not_found: the target's parent is missing.
+  /// failed_precondition: the source isn't what is expected, or the target is a symlink, of the other kind, or a mount already, or its
+  /// parent is missing.
   virtual Result<PathInfo> bind(const BindRequest& request) = 0;
   /// Unmounts (plain, UMOUNT_NOFOLLOW) all that is stacked there and is as expected, then removes as asked. Not a mount, or nothing there,
   /// is success (and removes as asked). failed_precondition: busy (EBUSY), a mount of something else, a directory with content.
@@ -85,6 +105,9 @@ class Kernel {
   virtual Result<PathInfo> inspect_path(const std::string& path) = 0;
   /// The mount table of this process's namespace.
   virtual Result<std::vector<MountEntry>> mount_table() = 0;
+  /// Directories in this one that have a directory `globalmount` and a regular file `vol_data.json` of at most 4 KiB, by name. Looks
+  /// neither at what is mounted at `globalmount` nor through symlinks. A directory that is missing has none.
+  virtual Result<std::vector<StagingPlace>> staging_places(const std::string& directory) = 0;
   /// statvfs(3) of what is mounted at the path. failed_precondition: not a mount of what is expected.
   virtual Result<FilesystemUsage> usage(const std::string& path, const Expected& expected) = 0;
   /// Grows a mounted filesystem to its device: EXT4_IOC_RESIZE_FS, XFS_IOC_FSGROWFSDATA, BTRFS_IOC_RESIZE. Answers its size afterwards;
@@ -103,7 +126,7 @@ class Kernel {
 
   // --- programs ---
 
-  /// Runs a tool to its end or its deadline. internal: it could not be started.
+  /// Runs a tool to its end or its deadline, without a device where its number is 0. internal: it could not be started.
   virtual Result<ToolOutcome> run_tool(const ToolRequest& request) = 0;
 };
 

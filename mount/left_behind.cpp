@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <csignal>
 #include <optional>
 #include <utility>
@@ -20,15 +19,6 @@ namespace ordinald::mount {
 namespace {
 
 using std::chrono::steady_clock;
-
-/// `<pid>.<start time>`.
-bool parse_name(std::string_view name, pid_t& pid, std::uint64_t& start_time) {
-  const char* const end = name.end();
-  const auto first = std::from_chars(name.begin(), end, pid);
-  if (first.ec != std::errc{} || first.ptr == end || *first.ptr != '.' || pid <= 0) return false;
-  const auto second = std::from_chars(first.ptr + 1, end, start_time);
-  return second.ec == std::errc{} && second.ptr == end;
-}
 
 /// Names only: the files of the directory.
 Result<std::vector<std::string>> list(const std::string& directory) {
@@ -121,7 +111,7 @@ Result<LeftBehind> LeftBehind::collect_names(const std::string& directory, const
   for (const std::string& name : names) {
     std::uint64_t start_time = 0;
     Worker worker;
-    if (!parse_name(name, worker.pid, start_time)) continue;
+    if (!parse_mark_name(name, worker.pid, start_time)) continue;
     worker.path = (directory + "/").append(name);
     worker.pidfd = open_process(worker.pid, start_time);
     if (worker.pidfd) kill_process(worker.pidfd);

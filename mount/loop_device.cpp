@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <string_view>
 
@@ -29,18 +31,6 @@ Result<BackingFile> backing_file(int image_fd, const ImageRef& image) {
   return BackingFile{.directory = image.directory, .file = image.file, .device = status.st_dev, .inode = status.st_ino};
 }
 
-/// Whether a write lease can be had on the descriptor (open for reading and writing): then no other open file description of this
-/// inode exists, a loop's included. False says nothing: somebody has it open, or the file system knows no leases.
-bool open_nowhere_else(int fd) {
-  // Whoever opens the file while the lease is held makes the kernel send a signal to the holder: SIGIO, which would end this process.
-  // SIGURG is ignored by default.
-  if (::fcntl(fd, F_SETSIG, SIGURG) != 0 || ::fcntl(fd, F_SETLEASE, F_WRLCK) != 0) {
-    return false;
-  }
-  ::fcntl(fd, F_SETLEASE, F_UNLCK);
-  return true;
-}
-
 Result<std::optional<OpenLoop>> loop_of_open_image(int image_fd, const ImageRef& image) {
   if (open_nowhere_else(image_fd)) {
     return std::optional<OpenLoop>{};
@@ -48,6 +38,9 @@ Result<std::optional<OpenLoop>> loop_of_open_image(int image_fd, const ImageRef&
   TRY(const auto file, backing_file(image_fd, image));
   return search_loops(file);
 }
+
+/// The kernel names a free loop but does not keep it: another process may be quicker. One of them always gets it, so this ends.
+constexpr int most_tries = 1000;
 
 /// What marks a loop as attached by an agent; losetup(8) writes the file's path there.
 constexpr std::string_view agent_mark = "ordinald:";
@@ -80,6 +73,27 @@ Result<Device> adopt(OpenLoop loop, const ImageRef& image, std::uint32_t block_s
     }
   }
   return to_device(loop);
+}
+
+/// That a device takes no discard stays with its number, not with the file, and since Linux 6.8 sysfs can't take it back (with 0 the
+/// granularity is 0 too, and no other value fits that): such a number is taken away and made anew. One that anybody has is left alone.
+void renew_number(int number) {
+  const std::string queue = "/sys/block/loop" + std::to_string(number) + "/queue/";
+  const auto now = read_kernel_file(queue + "discard_max_bytes");
+  const auto most = read_kernel_file(queue + "discard_max_hw_bytes");
+  if (!now || now.value() != "0" || !most || most.value() == "0") {
+    return;
+  }
+  const UniqueFd control{::open("/dev/loop-control", O_RDWR | O_CLOEXEC)};
+  if (control && ::ioctl(control.get(), LOOP_CTL_REMOVE, number) == 0) {
+    ::ioctl(control.get(), LOOP_CTL_ADD, number);
+  }
+}
+
+void renew_number_of(const Device& device) {
+  if (int number = 0; std::sscanf(device.path.c_str(), "/dev/loop%d", &number) == 1) {
+    renew_number(number);
+  }
 }
 
 /// LOOP_CONFIGURE of one free loop. Of the errors, EBUSY and ENXIO mean that another process has it by now, EINVAL that these flags
@@ -125,18 +139,27 @@ Result<Device> configure(int number, int image_fd, const ImageRef& image, std::u
                                  std::to_string(block_size));
 }
 
+/// There is room for about a million of them, so that more usual causes are a want of memory or somebody's limit on the device.
+Error no_free_loop(int error, const ImageRef& image) {
+  const auto loops = list_loops();
+  return errno_error(ErrorCode::resource_exhausted, error,
+                     "getting a free loop device for " + describe(image) + "; the node has " +
+                         (loops ? std::to_string(loops.value().size()) + " in use" : "others in use") +
+                         " (losetup -l lists them): unstage volumes, or detach what nobody needs (losetup -d)");
+}
+
 Result<Device> attach_new(int image_fd, const ImageRef& image, std::uint32_t block_size) {
   const UniqueFd control{::open("/dev/loop-control", O_RDWR | O_CLOEXEC)};
   if (!control) {
     return errno_error(ErrorCode::failed_precondition, errno, "opening /dev/loop-control (is the kernel module loop loaded?)");
   }
   std::uint32_t flags = LO_FLAGS_DIRECT_IO;
-  // The kernel names a free loop but does not keep it: another process may be quicker. One of them always gets it, so this ends.
-  for (int tries = 0; tries < 1000; ++tries) {
+  for (int tries = 0; tries < most_tries; ++tries) {
     const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE, 0);
     if (number < 0) {
-      return errno_error(ErrorCode::resource_exhausted, errno, "getting a free loop device for " + describe(image));
+      return no_free_loop(errno, image);
     }
+    renew_number(number);
     auto device = configure(number, image_fd, image, block_size, flags);
     if (device) {
       return device;
@@ -144,6 +167,8 @@ Result<Device> attach_new(int image_fd, const ImageRef& image, std::uint32_t blo
     const int error = device.error().sys_errno;
     if (error == EINVAL && flags != 0) {
       flags = 0;  // no direct I/O here
+    } else if (error == ENOENT && tries + 1 < most_tries) {
+      ::sched_yield();  // another thread is just making the number anew (renew_number)
     } else if (error != EBUSY && error != ENXIO) {
       return device;
     }
@@ -168,6 +193,16 @@ Result<bool> is_gone(const Device& device) {
 
 }  // namespace
 
+bool open_nowhere_else(int fd) {
+  // Whoever opens the file while the lease is held makes the kernel send a signal to the holder: SIGIO, which would end this process.
+  // SIGURG is ignored by default.
+  if (::fcntl(fd, F_SETSIG, SIGURG) != 0 || ::fcntl(fd, F_SETLEASE, F_WRLCK) != 0) {
+    return false;
+  }
+  ::fcntl(fd, F_SETLEASE, F_UNLCK);
+  return true;
+}
+
 Result<Device> attach_loop(const ImageRef& image, std::uint32_t block_size) {
   TRY(const auto fd, open_image(image, O_RDWR));
   // Where somebody has the image open, but no loop has it, that is no second writer through a loop: attaching goes on.
@@ -176,6 +211,39 @@ Result<Device> attach_loop(const ImageRef& image, std::uint32_t block_size) {
     return adopt(std::move(*existing), image, block_size);
   }
   return attach_new(fd.get(), image, block_size);
+}
+
+Result<ReadOnlyLoop> attach_read_only(int file_fd, const std::string& path, std::uint32_t block_size) {
+  const std::string what = "attaching " + path + " read-only";
+  const UniqueFd control{::open("/dev/loop-control", O_RDWR | O_CLOEXEC)};
+  if (!control) {
+    return errno_error(ErrorCode::failed_precondition, errno, "opening /dev/loop-control (is the kernel module loop loaded?)");
+  }
+  for (int tries = 0; tries < most_tries; ++tries) {
+    const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE, 0);
+    if (number < 0) {
+      return errno_error(ErrorCode::resource_exhausted, errno, "getting a free loop device for " + path);
+    }
+    const std::string loop = "/dev/loop" + std::to_string(number);
+    UniqueFd fd{::open(loop.c_str(), O_RDONLY | O_CLOEXEC)};
+    if (!fd) {
+      return errno_error(errno, what + ": opening " + loop);
+    }
+    loop_config config{};
+    config.fd = static_cast<__u32>(file_fd);
+    config.block_size = block_size;
+    // It goes with its last user, so that a worker that is killed leaves none behind.
+    config.info.lo_flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR;
+    std::memcpy(config.info.lo_file_name, agent_mark.data(), agent_mark.size());
+    if (::ioctl(fd.get(), LOOP_CONFIGURE, &config) == 0) {
+      TRY(auto device, describe_open_device(fd.get(), loop));
+      return ReadOnlyLoop{.fd = std::move(fd), .device = std::move(device)};
+    }
+    if (errno != EBUSY && errno != ENXIO) {
+      return errno_error(errno, what + " as " + loop);
+    }
+  }
+  return make_error(ErrorCode::unavailable, "other processes were quicker to take each free loop device; try again for " + path);
 }
 
 Result<std::optional<Device>> find_loop(const ImageRef& image) {
@@ -202,6 +270,9 @@ Result<void> detach_loop(const Device& device) {
   {
     auto fd = open_verified(device, O_RDONLY);
     if (fd) {
+      // Linux 6.1 drops what the device's cache still has of a writer whose close was not the last. What can't be written is in the
+      // kernel's log, and keeping the device would not save it.
+      ::fsync(fd.value().get());
       if (::ioctl(fd.value().get(), LOOP_CLR_FD, 0) != 0 && errno != ENXIO && errno != EBUSY) {
         return errno_error(errno, "detaching " + describe(device));
       }
@@ -221,6 +292,7 @@ Result<void> detach_loop(const Device& device) {
   do {
     TRY(const bool gone_now, is_gone(device));
     if (gone_now) {
+      renew_number_of(device);
       return success();
     }
   } while (wait.again());
@@ -229,6 +301,21 @@ Result<void> detach_loop(const Device& device) {
                         " is still in use: it is mounted somewhere, perhaps in another mount namespace, or a program has it "
                         "open. It goes away with its last user (find it with: fuser -v " +
                         device.path + "; grep " + device.path + " /proc/*/mountinfo)");
+}
+
+Result<void> refuse_loop_discard(const Device& device) {
+  TRY(const auto fd, open_verified(device, O_RDONLY));  // held: the number stays this device's
+  const std::string path = sysfs_path(device, "queue/discard_max_bytes");
+  TRY(const std::string now, read_kernel_file(path));
+  if (now == "0") {
+    return success();  // and the kernel need not stop the device's queue for it
+  }
+  const UniqueFd file{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
+  if (!file || ::write(file.get(), "0", 1) != 1) {
+    return errno_error(errno, "writing 0 to " + path);
+  }
+  acted("discard_max_bytes", device.path);
+  return success();
 }
 
 Result<Device> refresh_loop_size(const Device& device) {

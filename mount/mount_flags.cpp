@@ -6,7 +6,7 @@ namespace ordinald::mount {
 namespace {
 
 /// True when `flag` was the mount point's.
-bool apply(MountAttributes& attributes, const std::string& flag) {
+bool apply_flag(MountAttributes& attributes, const std::string& flag) {
   struct Switch {
     std::string_view name;
     bool MountAttributes::* member;
@@ -50,7 +50,7 @@ MountFlags split_mount_flags(const std::vector<std::string>& flags) {
     std::istringstream parts{flags[place]};
     std::string part;
     while (std::getline(parts, part, ',')) {
-      if (!apply(result.attributes, part)) {
+      if (!apply_flag(result.attributes, part)) {
         result.options.push_back(part);
         result.places.push_back(place);
       }

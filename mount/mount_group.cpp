@@ -13,29 +13,46 @@
 #include <optional>
 #include <vector>
 
+#include "mount/crash_point.hpp"
 #include "mount/files.hpp"
 #include "mount/path_info.hpp"
+#include "mount/taken_note.hpp"
 #include "mount/unique_fd.hpp"
+#include "mount/units.hpp"
 
 namespace ordinald::mount {
 namespace {
 
 constexpr const char* capability_attribute = "security.capability";
-constexpr mode_t permission_bits = 07777;
+/// On a file while its group is changed: what the chown takes from it. No workload without CAP_SYS_ADMIN can write it.
+constexpr const char* taken_attribute = "trusted.ordinald.taken";
+constexpr mode_t runs_as = S_ISUID | S_ISGID;
+
+// What a chown takes from a file, and what is put back afterwards (taken_note): it is written onto the file itself before the chown (in
+// that order on the disk too: the filesystem's journal keeps it), so that whoever repeats a walk that died in between can put it back.
+bool nothing(const Taken& taken) { return (taken.mode & runs_as) == 0 && taken.capability.empty(); }
 
 struct Node {
   std::uint64_t inode = 0;
   std::uint64_t mount_id = 0;
   mode_t mode = 0;
   gid_t group = 0;
+  std::string changed{};  ///< when its content was, last
+
+  [[nodiscard]] bool is_file() const { return S_ISREG(mode); }
 };
 
 Result<Node> look(int fd) {
   struct statx status{};
-  if (::statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MODE | STATX_GID | STATX_INO | STATX_MNT_ID, &status) != 0) {
+  if (::statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MODE | STATX_GID | STATX_INO | STATX_MTIME | STATX_MNT_ID,
+              &status) != 0) {
     return errno_error(errno, "statx");
   }
-  return Node{.inode = status.stx_ino, .mount_id = status.stx_mnt_id, .mode = status.stx_mode, .group = status.stx_gid};
+  return Node{.inode = status.stx_ino,
+              .mount_id = status.stx_mnt_id,
+              .mode = status.stx_mode,
+              .group = status.stx_gid,
+              .changed = std::to_string(status.stx_mtime.tv_sec) + "." + std::to_string(status.stx_mtime.tv_nsec)};
 }
 
 /// The mode with g+rwX, and for directories setgid, so that what is made in them later has the group too.
@@ -53,33 +70,91 @@ bool is_right(const Node& node, gid_t group) {
   return node.group == group && (S_ISLNK(node.mode) || (node.mode & permission_bits) == wanted_mode(node.mode));
 }
 
-/// Changes what an O_PATH descriptor stands for. What is right already is not touched: a chown takes setuid, setgid and capabilities away
-/// from files, and what it took is put back.
-Result<void> change(int fd, const Node& node, gid_t group, const std::string& where) {
-  const std::string path = proc_path(fd);
-  std::array<char, 1024> capability{};
-  ssize_t capability_size = -1;
-  if (node.group != group) {
-    if (S_ISREG(node.mode)) {
-      capability_size = ::getxattr(path.c_str(), capability_attribute, capability.data(), capability.size());
-      if (capability_size < 0 && errno != ENODATA && errno != EOPNOTSUPP) {
-        return errno_error(errno, "reading the capabilities of " + where);
-      }
+/// nullopt: the file has none of that name.
+Result<std::optional<std::string>> read_attribute(const std::string& path, const char* name, const std::string& where) {
+  std::array<char, 1024> value{};
+  const ssize_t size = ::getxattr(path.c_str(), name, value.data(), value.size());
+  if (size >= 0) {
+    return std::string{value.data(), static_cast<std::size_t>(size)};
+  }
+  if (errno == ENODATA || errno == EOPNOTSUPP) {
+    return std::optional<std::string>{};
+  }
+  return errno_error(errno, std::string{"reading "} + name + " of " + where);
+}
+
+/// nullopt: no walk died on this file.
+Result<std::optional<Taken>> read_taken(const std::string& path, const std::string& where) {
+  TRY(const auto text, read_attribute(path, taken_attribute, where));
+  if (!text) {
+    return std::optional<Taken>{};
+  }
+  return std::optional{parse_taken(*text).value_or(Taken{})};  // else there is nothing that could be put back
+}
+
+/// Without room for it the walk goes on all the same.
+Result<void> write_taken(const std::string& path, const Taken& taken, const std::string& where) {
+  const std::string text = to_text(taken);
+  if (::setxattr(path.c_str(), taken_attribute, text.data(), text.size(), 0) != 0 && errno != ENOSPC && errno != EDQUOT &&
+      errno != EOPNOTSUPP && errno != EPERM) {
+    return errno_error(errno, "noting what " + where + " is about to lose");
+  }
+  acted("setxattr", where);
+  return success();
+}
+
+/// What must be on the file in the end: what it has, or had before a walk died on it.
+Result<Taken> to_keep(const std::string& path, const Node& node, const std::optional<Taken>& left, const std::string& where) {
+  TRY(const auto capability, read_attribute(path, capability_attribute, where));
+  Taken keep{.mode = node.mode & permission_bits, .changed = node.changed, .capability = capability.value_or("")};
+  constexpr mode_t others = S_IRWXU | S_IRWXO;  // the group's are this walk's
+  if (left && left->changed == node.changed && (left->mode & others) == (node.mode & others)) {
+    keep.mode |= left->mode & runs_as;
+    if (keep.capability.empty()) {
+      keep.capability = left->capability;
     }
+  }
+  return keep;
+}
+
+/// Changes what an O_PATH descriptor stands for. What is right already is not touched: a chown takes setuid, setgid and capabilities away
+/// from files, and what it took is put back. `left`: what a walk that died on this file has noted.
+Result<void> change(int fd, const Node& node, gid_t group, const std::optional<Taken>& left, const std::string& where) {
+  const std::string path = proc_path(fd);
+  Taken keep{.mode = node.mode, .changed = {}, .capability = {}};
+  bool noted = left.has_value();
+  if (node.is_file()) {
+    TRY(keep, to_keep(path, node, left, where));
+    if (node.group != group && !nothing(keep)) {
+      TRYV(write_taken(path, keep, where));
+      noted = true;
+    }
+  }
+  if (node.group != group) {
     if (::fchownat(fd, "", static_cast<uid_t>(-1), group, AT_EMPTY_PATH) != 0) {
       return errno_error(errno, "giving " + where + " to group " + std::to_string(group));
     }
+    acted("fchownat", where);
   }
   if (S_ISLNK(node.mode)) {
     return success();  // has no mode of its own
   }
+  const mode_t wanted = wanted_mode((node.mode & S_IFMT) | keep.mode);
   TRY(const auto now, look(fd));
-  if ((now.mode & permission_bits) != wanted_mode(node.mode) && ::chmod(path.c_str(), wanted_mode(node.mode)) != 0) {
-    return errno_error(errno, "giving the group of " + where + " access");
+  if ((now.mode & permission_bits) != wanted) {
+    if (::chmod(path.c_str(), wanted) != 0) {
+      return errno_error(errno, "giving the group of " + where + " access");
+    }
+    acted("chmod", where);
   }
-  if (capability_size >= 0 &&
-      ::setxattr(path.c_str(), capability_attribute, capability.data(), static_cast<std::size_t>(capability_size), 0) != 0) {
-    return errno_error(errno, "putting back the capabilities of " + where);
+  if (!keep.capability.empty()) {
+    if (::setxattr(path.c_str(), capability_attribute, keep.capability.data(), keep.capability.size(), 0) != 0) {
+      return errno_error(errno, "putting back the capabilities of " + where);
+    }
+    acted("setxattr", where);
+  }
+  if (noted && ::removexattr(path.c_str(), taken_attribute) != 0 && errno != ENODATA && errno != EOPNOTSUPP) {
+    return errno_error(errno, "forgetting what " + where + " had lost");
   }
   return success();
 }
@@ -150,8 +225,12 @@ class Walk {
     if (node.mount_id != mount_id_) {
       return success();  // another mount, be it of this filesystem: not ours to change
     }
-    if (!is_right(node, group_)) {
-      TRYV(change(fd.get(), node, group_, where));
+    std::optional<Taken> left;
+    if (node.is_file()) {
+      TRY(left, read_taken(proc_path(fd.get()), where));
+    }
+    if (left || !is_right(node, group_)) {
+      TRYV(change(fd.get(), node, group_, left, where));
     }
     if (S_ISDIR(node.mode)) {
       levels_.back().children.push_back(name);
@@ -211,8 +290,15 @@ Result<void> give_to_group(const std::string& path, const Expected& expected, st
   if (!own) {
     return errno_error(errno, "opening " + path);
   }
+  if ((node.mode & S_ISGID) != 0) {
+    // Until the walk is done the root is right for no group, or one that dies on it would be taken for done by the group before.
+    if (::chmod(proc_path(root.get()).c_str(), node.mode & permission_bits & ~static_cast<mode_t>(S_ISGID)) != 0) {
+      return errno_error(errno, "beginning to set the group of " + path);
+    }
+    acted("chmod", path);
+  }
   TRYV(Walk(std::move(own), node, path, gid).run());
-  return change(root.get(), node, gid, path);
+  return change(root.get(), node, gid, std::nullopt, path);
 }
 
 }  // namespace ordinald::mount

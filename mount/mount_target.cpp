@@ -74,7 +74,12 @@ Result<MountTarget> MountTarget::prepare(const std::string& path, TargetKind kin
   MountTarget target;
   target.path_ = path;
   target.kind_ = kind;
-  TRY(target.where_, SplitPath::open(path));
+  auto where = SplitPath::open(path);
+  if (!where && where.error().code == ErrorCode::not_found) {
+    // It is the caller's to make. not_found would be heard as: there is no such volume.
+    return make_error(ErrorCode::failed_precondition, where.error().message + "; make that directory first");
+  }
+  TRY(target.where_, std::move(where));
   TRY(target.made_, make(target.where_.parent.get(), target.where_.name, kind, path));
   if (target.made_) {
     acted("making the target", path);

@@ -127,7 +127,8 @@ Result<void> verify(int mount_fd, const MountRequest& request) {
   return success();
 }
 
-/// A mount of the device that is nowhere yet.
+}  // namespace
+
 Result<UniqueFd> make_mount(const MountRequest& request) {
   if (request.options.size() != request.option_places.size()) {
     return make_error(ErrorCode::invalid_argument, what(request) + ": each option needs its place");
@@ -155,6 +156,8 @@ Result<UniqueFd> make_mount(const MountRequest& request) {
   TRYV(verify(mount.get(), request));
   return mount;
 }
+
+namespace {
 
 /// What the superblock of an xfs says; 0 where it can't be told.
 std::uint64_t xfs_size_on(const Device& device) {

@@ -70,6 +70,10 @@ Result<std::map<std::uint64_t, std::int64_t>> other_namespaces() {
 
 }  // namespace
 
+bool has_option(const std::string& options, const std::string& option) {
+  return ("," + options + ",").find("," + option + ",") != std::string::npos;
+}
+
 bool is_of_device(const MountEntry& entry, const Device& device) {
   if (entry.device == device.number) {
     return true;

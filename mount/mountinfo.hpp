@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -18,6 +19,9 @@ Result<std::vector<MountEntry>> read_mount_table();
 
 /// Whether it is a mount of what is on the device; of btrfs, whose number is anonymous, by its source.
 bool is_of_device(const MountEntry& entry, const Device& device);
+
+/// Whether `option` is one of those in a list such as `rw,errors=remount-ro`.
+bool has_option(const std::string& options, const std::string& option);
 
 /// The other mount namespaces in which the filesystem of this device is mounted, one for each namespace and mount point. What vanishes
 /// while it is looked at is left out.

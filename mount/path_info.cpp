@@ -10,7 +10,6 @@
 
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <climits>
 #include <optional>
 #include <string_view>
@@ -18,6 +17,7 @@
 #include "mount/btrfs_info.hpp"
 #include "mount/files.hpp"
 #include "mount/mountinfo.hpp"
+#include "mount/proc_text.hpp"
 
 namespace ordinald::mount {
 namespace {
@@ -54,16 +54,8 @@ Result<std::optional<MountEntry>> find_entry(std::uint64_t mount_id) {
 /// The mount that an O_PATH descriptor is on, without asking its filesystem (proc_pid_fdinfo(5)).
 Result<std::uint64_t> mount_id_without_filesystem(int fd) {
   TRY(const auto text, read_kernel_file("/proc/self/fdinfo/" + std::to_string(fd)));
-  constexpr std::string_view key = "mnt_id:";
-  const auto at = text.find(key);
-  std::uint64_t id = 0;
-  if (at != std::string::npos) {
-    const auto digit = text.find_first_of("0123456789", at);
-    if (digit != std::string::npos && std::from_chars(text.data() + digit, text.data() + text.size(), id).ec == std::errc{}) {
-      return id;
-    }
-  }
-  return make_error(ErrorCode::internal, "/proc/self/fdinfo names no mount");
+  const auto id = mount_id_in(text);
+  return id ? Result<std::uint64_t>{*id} : make_error(ErrorCode::internal, "/proc/self/fdinfo names no mount");
 }
 
 /// The filesystem doesn't answer, so the mount table has to: milliseconds on a busy node, but the case is rare.

@@ -30,8 +30,8 @@ struct PoolFinding {
   std::string message;
 };
 
-/// Where volumes come from. Stateless but for its configuration; thread safe: each call works through the kernel that it is given.
-/// Errors are the kernel's, with the pool's and the volume's name before them.
+/// Where volumes come from. Stateless but for its configuration and whether it is claimed; thread safe: each call works through the kernel
+/// that it is given. Errors are the kernel's, with the pool's and the volume's name before them.
 class Pool {
  public:
   Pool() = default;
@@ -49,8 +49,20 @@ class Pool {
 
   /// Makes room for what the pool keeps: its directory.
   virtual Result<void> prepare() const = 0;
+  /// The mark of where it keeps things now, by which that is told from another place of the same name. Empty: it has none.
+  virtual Result<std::string> mark(Kernel& kernel) const = 0;
+  /// Marks it so, durable, where it has no mark yet; answers the one that it has then.
+  virtual Result<std::string> set_mark(Kernel& kernel, const std::string& mark) const = 0;
+  /// Makes the pool this agent's, for as long as it lives. Every call that follows, but for find_attached, does that first where it is not
+  /// so yet. failed_precondition: another agent has it, and which. unavailable: what it stands on hangs. Anything else that is wrong with
+  /// it is told by the call that needs it.
+  virtual Result<void> claim(Kernel& kernel) const = 0;
   virtual Result<PoolUsage> usage(Kernel& kernel) const = 0;
   virtual Result<void> create(Kernel& kernel, const PoolVolume& volume) const = 0;
+  /// A file, as it was surveyed, becomes what backs the volume. failed_precondition with errno EXDEV: it would have to be copied.
+  virtual Result<void> adopt(Kernel& kernel, const PoolVolume& volume, const std::string& source, const Survey& found) const = 0;
+  /// Puts `volume.label` in the place of the one that is kept beside what backs it.
+  virtual Result<void> relabel(Kernel& kernel, const PoolVolume& volume) const = 0;
   virtual Result<void> remove(Kernel& kernel, const PoolVolume& volume) const = 0;
   /// Grows what backs the volume to `volume.size`; an attached device is refreshed by the caller.
   virtual Result<void> grow(Kernel& kernel, const PoolVolume& volume) const = 0;

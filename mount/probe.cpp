@@ -25,16 +25,26 @@ std::string value_of(blkid_probe probe, const char* name) {
   return data;
 }
 
-/// Everything that libblkid knows, of every usage, damaged ones included, and partition tables. Its "safe" probe would stop where two
-/// signatures contradict each other; here each one counts.
-Result<std::vector<Signature>> find_signatures(int fd, const Device& device) {
-  const std::string what = "looking for signatures on " + describe(device);
+std::string list(const std::vector<Signature>& signatures) {
+  std::string text;
+  for (const auto& signature : signatures) {
+    text += text.empty() ? "" : ", ";
+    text += signature.type + " (" + signature.usage + (signature.uuid.empty() ? "" : ", UUID " + signature.uuid) + ")";
+  }
+  return text;
+}
+
+}  // namespace
+
+/// libblkid's "safe" probe would stop where two signatures contradict each other; here each one counts.
+Result<std::vector<Signature>> find_signatures(int fd, std::uint64_t size, const std::string& name) {
+  const std::string what = "looking for signatures on " + name;
   // libblkid reads both ends page by page (it switches read-ahead off): in large pieces beforehand, that takes a third of the time. Only a
   // hint: an error shows when libblkid reads.
   constexpr std::uint64_t end_size = 512ULL * 1024;
   ::posix_fadvise(fd, 0, end_size, POSIX_FADV_WILLNEED);
-  if (device.size > end_size) {
-    ::posix_fadvise(fd, static_cast<off_t>(device.size - end_size), end_size, POSIX_FADV_WILLNEED);
+  if (size > end_size) {
+    ::posix_fadvise(fd, static_cast<off_t>(size - end_size), end_size, POSIX_FADV_WILLNEED);
   }
   const BlkidProbe probe{::blkid_new_probe()};
   if (!probe) {
@@ -71,17 +81,6 @@ Result<std::vector<Signature>> find_signatures(int fd, const Device& device) {
   }
 }
 
-std::string list(const std::vector<Signature>& signatures) {
-  std::string text;
-  for (const auto& signature : signatures) {
-    text += text.empty() ? "" : ", ";
-    text += signature.type + " (" + signature.usage + (signature.uuid.empty() ? "" : ", UUID " + signature.uuid) + ")";
-  }
-  return text;
-}
-
-}  // namespace
-
 Result<Probe> probe_device(const ProbeRequest& request) {
   Probe result;
   auto fd = open_verified(request.device, O_RDONLY | O_EXCL);
@@ -96,7 +95,7 @@ Result<Probe> probe_device(const ProbeRequest& request) {
   if (device.size == 0) {
     return make_error(ErrorCode::internal, describe(device) + " has a size of 0 bytes: nothing can be said of what is on it");
   }
-  TRY(result.signatures, find_signatures(fd.value().get(), device));
+  TRY(result.signatures, find_signatures(fd.value().get(), device.size, describe(device)));
   for (const auto& signature : result.signatures) {
     TRY(const auto size, read_filesystem_size(fd.value().get(), signature.type));
     if (size.size != 0) {
@@ -104,6 +103,7 @@ Result<Probe> probe_device(const ProbeRequest& request) {
       break;
     }
   }
+  TRY(result.ext4, read_ext4_past(fd.value().get()));
   if (result.busy) {
     result.not_blank_reason = describe(device) + " is in use: a filesystem on it is mounted somewhere, or a tool works on it";
   } else if (!result.signatures.empty()) {

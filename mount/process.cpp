@@ -8,10 +8,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <csignal>
 #include <ctime>
-#include <string_view>
+
+#include "mount/proc_text.hpp"
 
 namespace ordinald::mount {
 namespace {
@@ -40,14 +40,8 @@ Result<std::uint64_t> start_time_of(pid_t pid) {
   const std::string text = read_small(path, sys_errno);
   if (sys_errno == ENOENT || sys_errno == ESRCH) return errno_error(ErrorCode::not_found, sys_errno, path);
   if (sys_errno != 0) return errno_error(sys_errno, path);
-  // The command, in parentheses, may hold anything, blanks and parentheses too: count from the last one. State is field 3.
-  std::size_t at = text.rfind(')');
-  for (int field = 2; at != std::string::npos && field < 22; ++field) at = text.find(' ', at + 1);
-  std::uint64_t ticks = 0;
-  if (at == std::string::npos || std::from_chars(text.data() + at + 1, text.data() + text.size(), ticks).ec != std::errc{}) {
-    return make_error(ErrorCode::internal, path + " has no start time");
-  }
-  return ticks;
+  const auto ticks = start_time_in(text);
+  return ticks ? Result<std::uint64_t>{*ticks} : make_error(ErrorCode::internal, path + " has no start time");
 }
 
 UniqueFd open_pidfd(pid_t pid) { return UniqueFd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))}; }

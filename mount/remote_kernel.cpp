@@ -1,5 +1,6 @@
 #include "mount/remote_kernel.hpp"
 
+#include <cerrno>
 #include <utility>
 
 #include "mount/archive.hpp"
@@ -19,6 +20,7 @@ constexpr std::chrono::seconds tool_grace{10};
 std::string object_of(const std::string& path) { return path; }
 std::string object_of(const ImageRef& image) { return image.directory + "/" + image.file; }
 std::string object_of(const ImageSpec& spec) { return object_of(spec.image); }
+std::string object_of(const AdoptRequest& request) { return request.source; }
 std::string object_of(const Device& device) { return device.path; }
 std::string object_of(const BindRequest& request) { return request.target; }
 std::string object_of(const UnmountRequest& request) { return request.path; }
@@ -97,7 +99,19 @@ auto RemoteKernel::call(const Args&... arguments) {
 Result<ImageInfo> RemoteKernel::create_image(const ImageSpec& spec) { return call<&Kernel::create_image>(spec); }
 Result<std::optional<ImageInfo>> RemoteKernel::inspect_image(const ImageRef& image) { return call<&Kernel::inspect_image>(image); }
 Result<ImageInfo> RemoteKernel::resize_image(const ImageSpec& spec) { return call<&Kernel::resize_image>(spec); }
+Result<void> RemoteKernel::relabel_image(const ImageSpec& spec) { return call<&Kernel::relabel_image>(spec); }
+Result<ImageInfo> RemoteKernel::adopt_image(const AdoptRequest& request) { return call<&Kernel::adopt_image>(request); }
 Result<void> RemoteKernel::remove_image(const ImageRef& image) { return call<&Kernel::remove_image>(image); }
+Result<PoolDirectory> RemoteKernel::open_pool(const std::string& directory) {
+  auto opened = call<&Kernel::open_pool>(directory);
+  if (!opened) return opened;
+  opened.value().fd = worker_->channel.take_fd();
+  if (!opened.value().fd) return errno_error(ErrorCode::resource_exhausted, EMFILE, "receiving the descriptor of " + directory);
+  return opened;
+}
+Result<std::string> RemoteKernel::mark_pool(const std::string& directory, const std::string& mark) {
+  return call<&Kernel::mark_pool>(directory, mark);
+}
 Result<PoolUsage> RemoteKernel::inspect_pool(const std::string& directory) { return call<&Kernel::inspect_pool>(directory); }
 Result<Device> RemoteKernel::attach(const ImageRef& image, std::uint32_t block_size) { return call<&Kernel::attach>(image, block_size); }
 Result<std::optional<Device>> RemoteKernel::find_attached(const ImageRef& image) { return call<&Kernel::find_attached>(image); }
@@ -107,14 +121,19 @@ Result<Device> RemoteKernel::inspect_device(const Device& device) { return call<
 Result<void> RemoteKernel::set_device_read_only(const Device& device, bool read_only) {
   return call<&Kernel::set_device_read_only>(device, read_only);
 }
+Result<void> RemoteKernel::refuse_discard(const Device& device) { return call<&Kernel::refuse_discard>(device); }
 Result<Device> RemoteKernel::refresh_device_size(const Device& device) { return call<&Kernel::refresh_device_size>(device); }
 Result<Probe> RemoteKernel::probe(const ProbeRequest& request) { return call<&Kernel::probe>(request); }
 Result<void> RemoteKernel::erase(const Device& device, bool thick) { return call<&Kernel::erase>(device, thick); }
+Result<Survey> RemoteKernel::survey(const std::string& path) { return call<&Kernel::survey>(path); }
 Result<PathInfo> RemoteKernel::mount_filesystem(const MountRequest& request) { return call<&Kernel::mount_filesystem>(request); }
 Result<PathInfo> RemoteKernel::bind(const BindRequest& request) { return call<&Kernel::bind>(request); }
 Result<void> RemoteKernel::unmount(const UnmountRequest& request) { return call<&Kernel::unmount>(request); }
 Result<PathInfo> RemoteKernel::inspect_path(const std::string& path) { return call<&Kernel::inspect_path>(path); }
 Result<std::vector<MountEntry>> RemoteKernel::mount_table() { return call<&Kernel::mount_table>(); }
+Result<std::vector<StagingPlace>> RemoteKernel::staging_places(const std::string& directory) {
+  return call<&Kernel::staging_places>(directory);
+}
 Result<FilesystemUsage> RemoteKernel::usage(const std::string& path, const Expected& expected) {
   return call<&Kernel::usage>(path, expected);
 }

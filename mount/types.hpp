@@ -36,6 +36,54 @@ struct ImageInfo {
   void fields(auto& f) { f(size, allocated, device, inode, volume_id, label); }
 };
 
+enum class FileKind : std::uint8_t { none, directory, regular, block_device, symlink, other };
+
+/// One thing that libblkid found.
+struct Signature {
+  std::string usage{};  ///< filesystem, raid, crypto, other, or partition-table
+  std::string type{};   ///< ext4, xfs, LVM2_member, crypto_LUKS, gpt …
+  std::string uuid{};
+  std::string label{};
+  void fields(auto& f) { f(usage, type, uuid, label); }
+};
+
+/// What may become a volume: a file or block device, as it is found, and what it holds.
+struct Survey {
+  FileKind kind =
+      FileKind::none;  ///< of the path itself: through no symlink. Of other kinds than a file or block device nothing else is known
+  std::uint64_t size = 0;
+  std::uint64_t allocated = 0;
+  std::uint64_t device = 0;  ///< st_dev; holds within one boot only
+  std::uint64_t inode = 0;
+  std::uint64_t links = 0;  ///< its names
+  std::string volume_id{};  ///< of its attributes, as an image has them
+  std::string label{};
+  std::string backing{};  ///< of a loop device: the file that it stands on, by sysfs
+  std::string in_use{};   ///< who has it, for a person; empty: nobody
+  std::vector<Signature> signatures{};
+  std::uint64_t filesystem_size = 0;  ///< as in Probe
+  std::uint32_t block_size = 0;       ///< the largest of a device's blocks, of 512 and 4096, with which it can be mounted
+  bool outside_journal = false;       ///< of an ext4 or xfs: its journal is on another device
+  std::string problem{};              ///< why what it holds could not be mounted and read; empty where it could, or was not tried
+  std::uint64_t total = 0, used = 0;  ///< of the filesystem, by statvfs(3)
+  std::vector<std::string> names{};   ///< what lies at its top, in order; at most `most_names`
+  std::uint64_t name_count = 0;       ///< how many there are
+  static constexpr std::size_t most_names = 50;
+  void fields(auto& f) {
+    f(kind, size, allocated, device, inode, links, volume_id, label, backing, in_use, signatures, filesystem_size, block_size,
+      outside_journal, problem, total, used, names, name_count);
+  }
+};
+
+/// A file that becomes a volume's image.
+struct AdoptRequest {
+  std::string source{};                           ///< its path
+  std::uint64_t device = 0, inode = 0, size = 0;  ///< as the survey found it
+  ImageRef image{};
+  std::string label{};
+  void fields(auto& f) { f(source, device, inode, size, image, label); }
+};
+
 struct PoolImage {
   std::string file{};
   std::uint64_t size = 0;
@@ -47,11 +95,15 @@ struct PoolImage {
 /// A pool's directory and the file system below it.
 struct PoolUsage {
   std::uint64_t total = 0;
-  std::uint64_t free = 0;  ///< to an unprivileged writer (f_bavail)
-  std::uint64_t device = 0;
+  std::uint64_t free = 0;    ///< to an unprivileged writer (f_bavail)
+  std::uint64_t inodes = 0;  ///< in total; 0: it makes them as it needs them (btrfs), or does not say
+  std::uint64_t inodes_free = 0;
+  std::uint64_t device = 0;  ///< st_dev: of btrfs each subvolume has its own
+  std::string filesystem{};  ///< which one it is, for comparing: where two are the same, they share their room
   bool read_only = false;
+  std::string mark{};  ///< the directory's own (pool_mark.hpp); empty: none
   std::vector<PoolImage> images{};
-  void fields(auto& f) { f(total, free, device, read_only, images); }
+  void fields(auto& f) { f(total, free, inodes, inodes_free, device, filesystem, read_only, mark, images); }
 };
 
 /// A block device as it is on this node now, with the proof that it is the right one. Every verb that opens it compares all of this
@@ -78,15 +130,6 @@ struct LoopEntry {
   void fields(auto& f) { f(path, number, backing, deleted); }
 };
 
-/// One thing that libblkid found.
-struct Signature {
-  std::string usage{};  ///< filesystem, raid, crypto, other, or partition-table
-  std::string type{};   ///< ext4, xfs, LVM2_member, crypto_LUKS, gpt …
-  std::string uuid{};
-  std::string label{};
-  void fields(auto& f) { f(usage, type, uuid, label); }
-};
-
 /// How strong a proof of blankness is asked for (rule 1).
 enum class BlankProof : std::uint8_t {
   none,        ///< signatures only
@@ -101,6 +144,15 @@ struct ProbeRequest {
   void fields(auto& f) { f(device, proof, image); }
 };
 
+/// What the superblock of an ext4 says of its past, whatever libblkid thinks of it. All empty: there is none.
+struct Ext4Past {
+  std::string mounted{};  ///< which filesystem, and when it was mounted last
+  std::string checked{};  ///< when it was checked last, and how often it was mounted since
+  bool unclean = false;   ///< a check has something to do: a journal to replay, errors, a count that is due
+  bool torn = false;      ///< its checksum is wrong: a tool died while it wrote it (they write it piece by piece)
+  void fields(auto& f) { f(mounted, checked, unclean, torn); }
+};
+
 struct Probe {
   /// O_EXCL was refused: a filesystem on it is alive somewhere (or a tool has it). What follows was then read without it,
   /// and nothing may be called blank.
@@ -109,7 +161,8 @@ struct Probe {
   bool blank = false;                 ///< no signature, every read succeeded, and the proof asked for holds
   std::string not_blank_reason{};     ///< for a person, where `blank` is false
   std::uint64_t filesystem_size = 0;  ///< of ext4, xfs or btrfs, by its superblock (a tail too short for it to use counted in); 0 otherwise
-  void fields(auto& f) { f(busy, signatures, blank, not_blank_reason, filesystem_size); }
+  Ext4Past ext4{};
+  void fields(auto& f) { f(busy, signatures, blank, not_blank_reason, filesystem_size, ext4); }
 };
 
 enum class AccessTime : std::uint8_t { relatime, noatime, strictatime };
@@ -167,8 +220,6 @@ struct UnmountRequest {
   void fields(auto& f) { f(path, expected, remove, write_back); }
 };
 
-enum class FileKind : std::uint8_t { none, directory, regular, block_device, symlink, other };
-
 /// What is at a path, by statx(2), without following a symlink at its end.
 struct PathInfo {
   FileKind kind = FileKind::none;
@@ -189,6 +240,14 @@ struct FilesystemUsage {
   std::uint64_t total = 0, available = 0, used = 0;
   std::uint64_t inodes = 0, inodes_free = 0, inodes_used = 0;
   void fields(auto& f) { f(total, available, used, inodes, inodes_free, inodes_used); }
+};
+
+/// A directory that an orchestrator stages a volume in: `<name>/globalmount` is the staging path.
+struct StagingPlace {
+  std::string name{};
+  std::int64_t age = 0;  ///< seconds since an entry of it came or went
+  std::string data{};    ///< its vol_data.json, which says whose it is
+  void fields(auto& f) { f(name, age, data); }
 };
 
 /// One line of /proc/PID/mountinfo, unescaped (proc_pid_mountinfo(5)).
@@ -220,9 +279,11 @@ struct CgroupQuery {
   std::vector<std::string> names{};
   Device device{};
   std::uint64_t filesystem = 0;  ///< st_dev, where it isn't the device's number (btrfs); 0: the same
-  /// Where every copy of our mount table has it: such a mount is told of only where the process has it nowhere else and has nothing open.
+  /// Where every copy of our mount table has it. Who has it mounted there only, in a namespace of its own and with nothing open, is not
+  /// told of; beneath another directory, as of one who has the host's root at /host, it is known by the last three names.
   std::vector<std::string> usual{};
-  void fields(auto& f) { f(names, device, filesystem, usual); }
+  bool any = false;  ///< every living process of theirs, whether it has the device or not: by a node that a runtime made it may at any time
+  void fields(auto& f) { f(names, device, filesystem, usual, any); }
 };
 
 /// Those of them that have the device, or what is on it, mounted or open.
@@ -230,7 +291,8 @@ struct CgroupUsers {
   bool visible = false;      ///< false: the host's control groups are not mounted here, and nothing is known
   bool found = false;        ///< a control group of such a name exists
   std::uint64_t unseen = 0;  ///< processes in it that can't be looked into: of another pid namespace, or without the permission
-  std::vector<Pin> users{};  ///< `mount_point`: where it is mounted, or the file that is open; `mount_namespace`: the process's
+  std::vector<Pin>
+      users{};  ///< `mount_point`: where it is mounted, or the file that is open, or empty (any); `mount_namespace`: the process's
   void fields(auto& f) { f(visible, found, unseen, users); }
 };
 

@@ -31,7 +31,11 @@ using Verbs = std::tuple<                                         //
     Verb<"create_image", &Kernel::create_image>,                  //
     Verb<"inspect_image", &Kernel::inspect_image>,                //
     Verb<"resize_image", &Kernel::resize_image>,                  //
+    Verb<"relabel_image", &Kernel::relabel_image>,                //
+    Verb<"adopt_image", &Kernel::adopt_image>,                    //
     Verb<"remove_image", &Kernel::remove_image>,                  //
+    Verb<"open_pool", &Kernel::open_pool>,                        //
+    Verb<"mark_pool", &Kernel::mark_pool>,                        //
     Verb<"inspect_pool", &Kernel::inspect_pool>,                  //
     Verb<"attach", &Kernel::attach>,                              //
     Verb<"find_attached", &Kernel::find_attached>,                //
@@ -39,14 +43,17 @@ using Verbs = std::tuple<                                         //
     Verb<"detach", &Kernel::detach>,                              //
     Verb<"inspect_device", &Kernel::inspect_device>,              //
     Verb<"set_device_read_only", &Kernel::set_device_read_only>,  //
+    Verb<"refuse_discard", &Kernel::refuse_discard>,              //
     Verb<"refresh_device_size", &Kernel::refresh_device_size>,    //
     Verb<"probe", &Kernel::probe>,                                //
     Verb<"erase", &Kernel::erase>,                                //
+    Verb<"survey", &Kernel::survey>,                              //
     Verb<"mount_filesystem", &Kernel::mount_filesystem>,          //
     Verb<"bind", &Kernel::bind>,                                  //
     Verb<"unmount", &Kernel::unmount>,                            //
     Verb<"inspect_path", &Kernel::inspect_path>,                  //
     Verb<"mount_table", &Kernel::mount_table>,                    //
+    Verb<"staging_places", &Kernel::staging_places>,              //
     Verb<"usage", &Kernel::usage>,                                //
     Verb<"grow_filesystem", &Kernel::grow_filesystem>,            //
     Verb<"apply_group", &Kernel::apply_group>,                    //

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <exception>
+#include <type_traits>
 #include <utility>
 
 #include "mount/archive.hpp"
@@ -15,22 +16,35 @@
 namespace ordinald::mount {
 namespace {
 
-using Handler = std::string (*)(Kernel&, archive::Reader&);
+struct Reply {
+  std::string bytes;
+  UniqueFd fd{};  ///< goes along; closed here once it is sent
+};
+using Handler = Reply (*)(Kernel&, archive::Reader&);
 
-std::string refuse(const Error& error) { return archive::pack(Result<void>{error}); }
+Reply refuse(const Error& error) { return {.bytes = archive::pack(Result<void>{error})}; }
+
+template <class T>
+Reply reply_of(Result<T> result) {
+  Reply reply{.bytes = archive::pack(result)};
+  if constexpr (std::is_same_v<T, PoolDirectory>) {
+    if (result) reply.fd = std::move(result.value().fd);
+  }
+  return reply;
+}
 
 Error bug(std::string_view verb, std::string_view what) {
   return make_error(ErrorCode::internal, "bug: " + std::string{verb} + ": " + std::string{what});
 }
 
 template <class V>
-std::string handle(Kernel& kernel, archive::Reader& request) {
+Reply handle(Kernel& kernel, archive::Reader& request) {
   using Signature = VerbSignature<V>;
   typename Signature::Arguments arguments;  // NOLINT(misc-const-correctness): of a verb without any
   std::apply([&](auto&... members) { request(members...); }, arguments);
   if (!request.done()) return refuse(bug(V::name, "its arguments can't be read"));
   try {
-    return archive::pack(std::apply([&](const auto&... members) { return (kernel.*V::function)(members...); }, arguments));
+    return reply_of(std::apply([&](const auto&... members) { return (kernel.*V::function)(members...); }, arguments));
   } catch (const std::exception& exception) {
     return refuse(bug(V::name, exception.what()));
   } catch (...) {
@@ -69,7 +83,7 @@ void serve_verbs(UniqueFd socket, const std::string& run_dir, MakeKernel make_ke
     request(verb, volume);
     if (!mark)
       mark = WorkerMark::open(run_dir);  // there was no room for it; a worker that would refuse for ever would be used again and again
-    std::string reply;
+    Reply reply;
     if (!request.ok() || verb >= handlers.size()) {
       reply = refuse(bug("a worker", "a request can't be read"));
     } else if (!mark) {
@@ -79,7 +93,7 @@ void serve_verbs(UniqueFd socket, const std::string& run_dir, MakeKernel make_ke
     } else {
       reply = handlers[verb](*kernel, request);
     }
-    if (channel.send(reply, std::nullopt) != Channel::Status::done) break;
+    if (channel.send(reply.bytes, std::nullopt, -1, reply.fd.get()) != Channel::Status::done) break;
   }
   if (mark) mark.value().remove();
 }

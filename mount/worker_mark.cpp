@@ -7,6 +7,7 @@
 #include <charconv>
 #include <utility>
 
+#include "mount/crash_point.hpp"
 #include "mount/process.hpp"
 
 namespace ordinald::mount {
@@ -54,6 +55,14 @@ bool take_number(std::string_view& text, T& number) {
 
 std::string marks_directory(const std::string& run_dir) { return run_dir + "/workers"; }
 
+bool parse_mark_name(std::string_view name, pid_t& pid, std::uint64_t& start_time) {
+  const char* const end = name.end();
+  const auto first = std::from_chars(name.begin(), end, pid);
+  if (first.ec != std::errc{} || first.ptr == end || *first.ptr != '.' || pid <= 0) return false;
+  const auto second = std::from_chars(first.ptr + 1, end, start_time);
+  return second.ec == std::errc{} && second.ptr == end;
+}
+
 std::optional<Mark> parse_mark(std::string_view text) {
   if (text.empty()) return Mark{};
   const std::size_t end = text.find('\n');
@@ -75,6 +84,7 @@ Result<WorkerMark> WorkerMark::open(const std::string& run_dir) {
   std::string path = marks_directory(run_dir) + "/" + std::to_string(::getpid()) + "." + std::to_string(started);
   UniqueFd fd{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
   if (!fd) return errno_error(errno, "create " + path);
+  acted("making", path);
   return WorkerMark{std::move(fd), std::move(path)};
 }
 
@@ -98,7 +108,10 @@ Result<void> WorkerMark::write(std::string line) {
   if (line.size() >= mark_size) return make_error(ErrorCode::invalid_argument, "a volume id is too long to be written to " + path_);
   line.resize(mark_size, '\n');
   const ssize_t written = ::pwrite(fd_.get(), line.data(), line.size(), 0);
-  if (written == static_cast<ssize_t>(line.size())) return success();
+  if (written == static_cast<ssize_t>(line.size())) {
+    acted("marking", path_);
+    return success();
+  }
   return errno_error(written < 0 ? errno : ENOSPC, "write " + path_ + " (nothing is done to a volume before it is noted there)");
 }
 

@@ -49,6 +49,9 @@ class WorkerMark {
   std::string volume_;  ///< escaped, as it stands in the file
 };
 
+/// The worker that a mark's file is of, `<pid>.<start time>`; false: no such name.
+bool parse_mark_name(std::string_view name, pid_t& pid, std::uint64_t& start_time);
+
 /// `<run_dir>/workers`.
 std::string marks_directory(const std::string& run_dir);
 

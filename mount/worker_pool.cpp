@@ -88,6 +88,7 @@ Result<void> WorkerPool::look_at_hung(const std::string* volume) {
     }
     switch (hung->worker->channel.receive(late, steady_clock::time_point{})) {
       case Channel::Status::done:  // nobody waits for this answer any more: every verb is safe to repeat
+        (void)hung->worker->channel.take_fd();
         if (idle_.size() < options_.idle_workers) idle_.push_back(std::move(hung->worker));
         hung = hung_.erase(hung);
         break;

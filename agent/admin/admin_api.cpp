@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "agent/admin/adoption_view.hpp"
 #include "agent/strict_json.hpp"
 
 namespace ordinald::agent {
@@ -68,7 +69,7 @@ std::optional<std::vector<std::string>> split_path(std::string_view target) {
   return segments;
 }
 
-/// A body's members, all of them texts; any other key is refused.
+/// A body's members, texts and flags; any other key is refused.
 class Members {
  public:
   static Result<Members> read(std::string_view body, std::initializer_list<const char*> known) {
@@ -95,6 +96,15 @@ class Members {
     return found->get<std::string>();
   }
 
+  /// False where it is missing.
+  [[nodiscard]] Result<bool> flag(const char* key) const {
+    const auto found = document_.find(key);
+    if (found != document_.end() && !found->is_boolean()) {
+      return mount::make_error(ErrorCode::invalid_argument, std::string{"the body's "} + key + " must be true or false");
+    }
+    return found != document_.end() && found->get<bool>();
+  }
+
  private:
   explicit Members(json document) : document_(std::move(document)) {}
   json document_;
@@ -105,6 +115,14 @@ bool is_name(const std::string& text, std::size_t longest, bool dots) {
   const auto safe = [&](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || (dots && c == '.'); };
   const auto edge = [](char c) { return c != '-' && c != '.'; };
   return !text.empty() && text.size() <= longest && std::ranges::all_of(text, safe) && edge(text.front()) && edge(text.back());
+}
+
+Result<void> check_claim(const Claim& claim) {
+  if (!is_name(claim.name_space, 63, false) || !is_name(claim.name, 253, true)) {
+    return mount::make_error(ErrorCode::invalid_argument,
+                             "namespace and claim must be names of lower-case letters, digits and dashes, such as prod and data-db-1");
+  }
+  return mount::success();
 }
 
 csi::CallContext soon() { return {.deadline = std::chrono::steady_clock::now() + lock_patience}; }
@@ -183,10 +201,7 @@ Result<AdminAnswer> AdminApi::post(const Segments& path, std::string_view body, 
     return path[2] == "rebind" ? rebind(id, body) : release(id, body);
   }
   if (path.size() == 1 && path[0] == "adopt") {
-    return mount::make_error(
-        ErrorCode::unimplemented,
-        "an existing filesystem can't be taken as a volume yet; create a volume of its size, claim it, and copy what it "
-        "holds (mount it read-only, then cp --archive --one-file-system)");
+    return adopt(body);
   }
   return no_such_path("");
 }
@@ -196,12 +211,35 @@ Result<AdminAnswer> AdminApi::rebind(const std::string& id, std::string_view bod
   Claim claim;
   TRY(claim.name_space, members.text("namespace", true));
   TRY(claim.name, members.text("claim", true));
-  if (!is_name(claim.name_space, 63, false) || !is_name(claim.name, 253, true)) {
-    return mount::make_error(ErrorCode::invalid_argument,
-                             "namespace and claim must be names of lower-case letters, digits and dashes, such as prod and data-db-1");
+  TRYV(check_claim(claim));
+  TRY(const std::string note, volumes_.rebind(soon(), id, claim));
+  json answer = volume_json(volumes_, id, node_.look());
+  answer["note"] = note;
+  return with(answer);
+}
+
+Result<AdminAnswer> AdminApi::adopt(std::string_view body) {
+  TRY(const Members members, Members::read(body, {"path", "dryRun", "name", "namespace", "claim", "pool", "identity", "copyOf", "uuid"}));
+  AdoptionRequest request;
+  TRY(request.path, members.text("path", true));
+  TRY(const bool only_plan, members.flag("dryRun"));
+  TRY(request.name, members.text("name", false));
+  TRY(request.pool, members.text("pool", false));
+  TRY(request.copy_of, members.text("copyOf", false));
+  TRY(request.uuid, members.text("uuid", false));
+  TRY(const std::string name_space, members.text("namespace", false));
+  TRY(const std::string claim, members.text("claim", false));
+  if (!name_space.empty() || !claim.empty()) {
+    request.claim = Claim{name_space, claim};
+    TRYV(check_claim(*request.claim));
   }
-  TRYV(volumes_.rebind(soon(), id, claim));
-  return with(volume_json(volumes_, id, node_.look()));
+  TRY(const std::string identity, members.text("identity", false));
+  request.identity = parse_identity(identity);
+  if (!identity.empty() && !request.identity) {
+    return mount::make_error(ErrorCode::invalid_argument, "identity must be ordinal, claim or none");
+  }
+  TRY(const AdoptionPlan plan, volumes_.adopt(soon(), request, only_plan));
+  return with(adoption_json(volumes_, plan, node_.look()));
 }
 
 Result<AdminAnswer> AdminApi::release(const std::string& id, std::string_view body) {

@@ -38,6 +38,7 @@ class AdminApi {
   Result<AdminAnswer> get(const Segments& path);
   Result<AdminAnswer> post(const Segments& path, std::string_view body, const std::stop_token& stop);
   Result<AdminAnswer> rebind(const std::string& id, std::string_view body);
+  Result<AdminAnswer> adopt(std::string_view body);
   Result<AdminAnswer> release(const std::string& id, std::string_view body);
 
   VolumeManager& volumes_;

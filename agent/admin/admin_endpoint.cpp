@@ -18,6 +18,7 @@
 #include <thread>
 #include <utility>
 
+#include "agent/admin/admin_request.hpp"
 #include "csi/listener.hpp"
 #include "csi/redact.hpp"
 
@@ -32,16 +33,15 @@ using std::chrono::seconds;
 
 constexpr std::size_t most_connections = 64;
 constexpr int most_long_works = 16;
-constexpr std::uint32_t longest_header = 16 << 10;
-constexpr std::uint64_t longest_body = 64 << 10;
-constexpr seconds client_patience{5};
+/// ordinalctl may be kept waiting for the processor between two of its words, on the very nodes that a person looks at with it.
+constexpr seconds client_patience{20};
 
 }  // namespace
 
 /// All but work() runs on its thread.
 class AdminEndpoint::Server {
  public:
-  Server(std::unique_ptr<csi::Listener> listener, int accepting, AdminApi& api, std::shared_ptr<spdlog::logger> log)
+  Server(std::unique_ptr<csi::Listener> listener, int accepting, AdminApi& api, std::shared_ptr<const mount::Log> log)
       : listener_(std::move(listener)), api_(api), log_(std::move(log)), acceptor_(io_, Local{}, accepting) {
     accept();
     thread_ = std::thread([this] { run(); });
@@ -83,7 +83,7 @@ class AdminEndpoint::Server {
 
   std::unique_ptr<csi::Listener> listener_;
   AdminApi& api_;
-  std::shared_ptr<spdlog::logger> log_;
+  std::shared_ptr<const mount::Log> log_;
   std::atomic<bool> stopping_ = false;
   std::stop_source work_stop_;
   std::atomic<int> long_works_ = 0;
@@ -100,27 +100,34 @@ class AdminEndpoint::Server {
 /// One connection: reads a request, has it worked on, writes the answer, ends. Keeps itself alive.
 class AdminEndpoint::Server::Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(Server& server, Local::socket socket) : server_(server), stream_(std::move(socket)) { server_.sessions_.insert(this); }
+  Session(Server& server, Local::socket socket) : server_(server), stream_(std::move(socket)), patience_(server.io_) {
+    server_.sessions_.insert(this);
+  }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
   ~Session() { server_.ended(this); }
 
   void read() {
-    parser_.header_limit(longest_header);
-    parser_.body_limit(longest_body);
-    stream_.expires_after(client_patience);
+    set_bounds(parser_);
+    patience_.expires_after(client_patience);
+    patience_.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
+      if (const auto self = weak.lock(); self != nullptr && !error && self->reading_) {
+        self->late_ = true;
+        self->stream_.cancel();
+      }
+    });
     http::async_read(stream_, buffer_, parser_, [self = shared_from_this()](const boost::system::error_code& error, std::size_t) {
       self->reading_ = false;
+      self->patience_.cancel();
       if (!error) {
         self->work();
-      } else if (error == http::error::body_limit) {
-        self->write(AdminApi::refusal(413, "INVALID_ARGUMENT", "the body has more than 64 KiB"));
-      } else if (error == http::error::header_limit) {
-        self->write(AdminApi::refusal(431, "INVALID_ARGUMENT", "the header has more than 16 KiB"));
-      } else if (error.category() == boost::system::error_code(http::error::bad_method).category() && error != http::error::end_of_stream &&
-                 error != http::error::partial_message) {
-        self->write(AdminApi::refusal(400, "INVALID_ARGUMENT", "this is no HTTP/1.1 request: " + error.message()));
-      }  // else the client has gone, or took too long
+      } else if (self->late_) {
+        self->write(AdminApi::refusal(
+            408, "DEADLINE_EXCEEDED",
+            "the request was not there whole within " + std::to_string(client_patience.count()) + " s; where the node is busy, ask again"));
+      } else if (auto refusal = refuse_request(error)) {
+        self->write(std::move(*refusal));
+      }  // else the client has gone
     });
   }
 
@@ -181,10 +188,12 @@ class AdminEndpoint::Server::Session : public std::enable_shared_from_this<Sessi
 
   Server& server_;
   beast::basic_stream<Local> stream_;
+  asio::steady_timer patience_;  ///< with the request; the stream's own would leave nothing to answer on
   beast::flat_buffer buffer_;
-  http::request_parser<http::string_body> parser_;
+  AdminRequestParser parser_;
   http::response<http::string_body> response_;
   bool reading_ = true;
+  bool late_ = false;
 };
 
 void AdminEndpoint::Server::let_go() {
@@ -235,7 +244,7 @@ AdminEndpoint::~AdminEndpoint() = default;
 void AdminEndpoint::stop() { server_->stop(); }
 
 mount::Result<std::unique_ptr<AdminEndpoint>> AdminEndpoint::start(const std::string& path, AdminApi& api,
-                                                                   std::shared_ptr<spdlog::logger> log) {
+                                                                   std::shared_ptr<const mount::Log> log) {
   TRY(const std::string checked, csi::parse_endpoint("unix:" + path));
   TRY(auto listener, csi::Listener::open(checked));
   const int accepting = listener->another_handle();

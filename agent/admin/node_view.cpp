@@ -1,20 +1,15 @@
 #include "agent/admin/node_view.hpp"
 
-#include <linux/magic.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
+#include "agent/admin/leftovers.hpp"
 #include "agent/clock_text.hpp"
-#include "agent/durable_file.hpp"
+#include "agent/former_pools.hpp"
 #include "agent/health.hpp"
+#include "agent/path_words.hpp"
 
 namespace ordinald::agent {
 namespace {
@@ -22,11 +17,7 @@ namespace {
 using nlohmann::json;
 using namespace std::chrono_literals;
 
-constexpr auto patience = 1000ms;
-
-bool is_within(const std::string& path, const std::string& directory) {
-  return directory == "/" || path == directory || path.starts_with(directory + "/");
-}
+constexpr auto look_patience = 1000ms;
 
 /// `ext4 at /var`.
 std::string file_system_of(const NodeLook& node, const std::string& directory) {
@@ -51,128 +42,6 @@ std::int64_t seconds_since(std::chrono::system_clock::time_point since) {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now() - since).count();
 }
 
-json check(const char* name, const char* verdict, const std::string& detail, const std::string& remedy) {
-  return {{"name", name}, {"verdict", verdict}, {"detail", detail}, {"remedy", remedy}};
-}
-
-json check_kernel() {
-  utsname names{};
-  (void)::uname(&names);
-  int first = 0;
-  int second = 0;
-  (void)std::sscanf(names.release, "%d.%d", &first, &second);
-  const bool fit = first > 5 || (first == 5 && second >= 15);  // mount_setattr(2) 5.12, a disk's sequence number 5.15
-  return fit ? check("kernel", "ok", std::string{"Linux "} + names.release, "")
-             : check("kernel", "failed", std::string{"Linux "} + names.release, "run Linux 5.15 or newer: Debian 12 has 6.1");
-}
-
-json check_capabilities() {
-  struct Needed {
-    unsigned bit;
-    const char* name;
-    const char* what_for;
-    bool must;
-  };
-  constexpr std::array needed{Needed{21, "CAP_SYS_ADMIN", "mounting", true}, Needed{1, "CAP_DAC_OVERRIDE", "reaching targets", true},
-                              Needed{0, "CAP_CHOWN", "volume groups", false},
-                              Needed{24, "CAP_SYS_RESOURCE", "growing a mounted ext4", false},
-                              Needed{19, "CAP_SYS_PTRACE", "seeing who has a volume", false}};
-  const auto status = read_file("/proc/self/status");
-  const std::size_t at = status ? status.value().find("CapEff:") : std::string::npos;
-  if (at == std::string::npos) {
-    return check("capabilities", "warning", "they can't be read from /proc/self/status", "mount /proc for the agent");
-  }
-  const std::uint64_t has = std::strtoull(status.value().c_str() + at + 7, nullptr, 16);
-  std::string missing;
-  bool must = false;
-  for (const Needed& each : needed) {
-    if ((has >> each.bit & 1U) == 0) {
-      missing += (missing.empty() ? "" : ", ") + std::string{each.name} + " (" + each.what_for + ")";
-      must = must || each.must;
-    }
-  }
-  return missing.empty() ? check("capabilities", "ok", "all that are needed", "")
-                         : check("capabilities", must ? "failed" : "warning", "missing: " + missing,
-                                 "give the agent these capabilities (in a container: privileged: true)");
-}
-
-json check_loops() {
-  return ::access("/dev/loop-control", R_OK | W_OK) == 0 ? check("loop devices", "ok", "/dev/loop-control is there", "")
-                                                         : check("loop devices", "failed", "the agent can't open /dev/loop-control",
-                                                                 "modprobe loop; in a container, give it the host's /dev");
-}
-
-json check_tools() {
-  std::string missing;
-  for (const char* tool :
-       {"/usr/sbin/mke2fs", "/usr/sbin/e2fsck", "/usr/sbin/resize2fs", "/usr/sbin/e2undo", "/usr/sbin/mkfs.xfs", "/usr/bin/mkfs.btrfs"}) {
-    const std::string name{tool};
-    const std::string beside = "/sbin" + name.substr(name.rfind('/'));
-    if (::access(tool, X_OK) != 0 && ::access(beside.c_str(), X_OK) != 0) {
-      missing += (missing.empty() ? "" : ", ") + name;
-    }
-  }
-  return missing.empty()
-             ? check("agent's tools", "ok", "mke2fs, e2fsck, resize2fs, e2undo, mkfs.xfs, mkfs.btrfs are where the agent runs", "")
-             : check("agent's tools", "warning", "missing where the agent runs: " + missing,
-                     "install e2fsprogs, xfsprogs and btrfs-progs there; volumes of those filesystems can't be made before");
-}
-
-/// Mounts of the agent reach workloads that run in other namespaces only where the mount above them is shared.
-json check_propagation() {
-  constexpr const char* name = "mount propagation";
-  struct stat own{};
-  struct stat first{};
-  const bool host = ::stat("/proc/self/ns/mnt", &own) == 0 && ::stat("/proc/1/ns/mnt", &first) == 0 && own.st_ino == first.st_ino;
-  const auto table = read_file("/proc/self/mountinfo");
-  std::string above = "/";
-  bool shared = false;
-  std::istringstream lines{table ? table.value() : std::string{}};
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words{line};
-    std::string word;
-    std::string mount_point;
-    for (int i = 0; i < 5; ++i) {
-      words >> mount_point;
-    }
-    if (is_within("/var/lib/kubelet", mount_point) && mount_point.size() >= above.size()) {
-      above = mount_point;
-      shared = line.find(" shared:") != std::string::npos;
-    }
-  }
-  if (shared) {
-    return check(name, "ok", above + " is shared" + (host ? ", and the agent is in the host's mount namespace" : ""), "");
-  }
-  return check(name, "warning",
-               above + " is not shared where the agent runs" + (host ? "" : ", in a mount namespace of its own") +
-                   ": containers see what it mounts only when they start",
-               host ? "mount --make-rshared /" : "mount its directories with mountPropagation: Bidirectional");
-}
-
-json check_state_dir(const Config& config) {
-  struct statfs status{};
-  if (::statfs(config.state_dir.c_str(), &status) != 0) {
-    return check("state directory", "failed", config.state_dir + " can't be looked at", "put it back, and restart the agent");
-  }
-  if (status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC || status.f_type == OVERLAYFS_SUPER_MAGIC) {
-    return check("state directory", "failed",
-                 config.state_dir + " is on a " + (status.f_type == OVERLAYFS_SUPER_MAGIC ? "container's file system" : "tmpfs") +
-                     ": records are lost at the next start",
-                 "set stateDir to a directory on a disk of the node");
-  }
-  return check("state directory", "ok", config.state_dir + " is on a disk", "");
-}
-
-json check_run_dir(const Config& config) {
-  struct statfs status{};
-  const bool there = ::statfs(config.run_dir.c_str(), &status) == 0;
-  return there && status.f_type == TMPFS_MAGIC
-             ? check("run directory", "ok", config.run_dir + " is on a tmpfs", "")
-             : check("run directory", "warning",
-                     config.run_dir + (there ? " is not on a tmpfs: it outlives a boot" : " can't be looked at"),
-                     "set runDir to a directory beneath /run");
-}
-
 }  // namespace
 
 NodeLook NodeView::look() {
@@ -180,7 +49,7 @@ NodeLook NodeView::look() {
   for (mount::Hang& hang : hangs_()) {
     node.hangs.emplace(hang.volume, std::move(hang));
   }
-  node.mounts = tables_.ask("table", patience, [this]() -> std::vector<mount::MountEntry> {
+  node.mounts = tables_.ask("table", look_patience, [this]() -> std::vector<mount::MountEntry> {
     const auto kernel = volumes_.core().kernels.for_volume("node");
     auto table = kernel ? kernel.value()->mount_table() : Result<std::vector<mount::MountEntry>>{kernel.error()};
     if (!table) {
@@ -192,7 +61,7 @@ NodeLook NodeView::look() {
 }
 
 std::vector<csi::HealthEntry> NodeView::devices_health(const std::string& id) {
-  auto found = healths_.ask(id, 2 * patience, [this, id] {
+  auto found = healths_.ask(id, 2 * look_patience, [this, id] {
     auto health = volumes_.node_volume_health({}, {.volume_id = id, .publish_path = {}, .staging_path = {}});
     return health ? health.value().entries : std::vector<csi::HealthEntry>{};
   });
@@ -205,22 +74,31 @@ std::vector<csi::HealthEntry> NodeView::devices_health(const std::string& id) {
 std::vector<NodeView::PoolLook> NodeView::look_at_pools() {
   const Core& core = volumes_.core();
   std::vector<PoolLook> looks;
-  const auto until = std::chrono::steady_clock::now() + patience;
-  for (const PoolConfig& pool : core.config.pools) {
+  const auto until = std::chrono::steady_clock::now() + look_patience;
+  const auto look = [&](const PoolConfig& pool, bool former) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
-    auto usage = usages_.ask(pool.name, std::max(left, 50ms), [&core, &pool]() -> Result<mount::PoolUsage> {
+    auto usage = usages_.ask(pool.name, std::max(left, 50ms), [&core, &pool, former]() -> Result<mount::PoolUsage> {
       const auto kernel = core.kernels.for_volume("pool:" + pool.name);
       if (!kernel) {
         return kernel.error().with_context("pool " + pool.name);
       }
-      return core.pools.at(pool.name)->usage(*kernel.value());
+      return former ? look_at_former_pool(core, *kernel.value(), pool) : look_at_pool(core, *kernel.value(), *core.pools.at(pool.name));
     });
     looks.push_back(
         {.config = &pool,
+         .former = former,
          .usage = usage ? std::move(*usage)
                         : Result<mount::PoolUsage>{mount::make_error(
                               ErrorCode::unavailable, "pool " + pool.name + ": the file system of " + pool.directory +
                                                           " did not answer within a second (see dmesg); its figures are left out")}});
+  };
+  for (const PoolConfig& pool : core.config.pools) {
+    look(pool, false);
+  }
+  for (const PoolConfig& pool : core.former_pools) {
+    if (promises_of(core, pool.name).volumes > 0) {
+      look(pool, true);
+    }
   }
   return looks;
 }
@@ -229,7 +107,9 @@ json NodeView::pools_json(const std::vector<PoolLook>& looks, const NodeLook& no
   Core& core = volumes_.core();
   std::vector<PoolView> views;
   for (const PoolLook& look : looks) {
-    if (look.usage) {
+    if (look.former) {
+      views.push_back(view_former_pool(core, *look.config, look.usage, views));
+    } else if (look.usage) {
       views.push_back({.pool = look.config, .usage = look.usage.value()});
     }
   }
@@ -246,7 +126,14 @@ json NodeView::pools_json(const std::vector<PoolLook>& looks, const NodeLook& no
       }
     }
     json problems = json::array();
-    if (const auto problem = judge_pool(config, look.usage)) {
+    if (look.former) {
+      problems.push_back(
+          {{"reason", "PoolNotConfigured"},
+           {"message", "pool " + config.name + " is not configured: " + std::to_string(number) +
+                           " volumes of it remain and are not served, and are promised " + std::to_string(promised) +
+                           " bytes; put it back into the configuration" +
+                           (look.usage ? "" : "; till then these are kept free in every pool: " + look.usage.error().message)}});
+    } else if (const auto problem = judge_pool(config, look.usage)) {
       problems.push_back({{"reason", problem->reason}, {"message", problem->message}});
     }
     const bool known = bool(look.usage);
@@ -257,7 +144,9 @@ json NodeView::pools_json(const std::vector<PoolLook>& looks, const NodeLook& no
                      {"fileSystem", file_system_of(node, config.directory)},
                      {"total", known ? look.usage.value().total : 0},
                      {"used", known ? look.usage.value().total - std::min(look.usage.value().total, look.usage.value().free) : 0},
-                     {"available", known ? core.promises.available(config.name, views, records) : 0},
+                     {"inodes", known ? look.usage.value().inodes : 0},
+                     {"inodesFree", known ? look.usage.value().inodes_free : 0},
+                     {"available", known && !look.former ? core.promises.available(config.name, views, records) : 0},
                      {"promised", promised},
                      {"volumes", number},
                      {"healthy", problems.empty()},
@@ -345,42 +234,40 @@ json NodeView::status() {
           {"findings", core.repairs.findings().size()}};
 }
 
-json NodeView::orphans() const {
+json NodeView::orphans() {
   const Core& core = volumes_.core();
-  json leftovers = json::array();
-  for (const auto& record : core.records->all()) {
-    if (record->deleting) {
-      leftovers.push_back("volume " + record->id + ": its delete was interrupted; a repair finishes it");
-    } else if (!record->provisioned) {
-      leftovers.push_back("volume " + record->id + " (" + record->name +
-                          "): its create is not finished; a repair takes it back unless a call is at it");
+  std::vector<PoolView> views;
+  for (const PoolLook& look : look_at_pools()) {
+    if (look.usage && !look.former) {
+      views.push_back({.pool = look.config, .usage = look.usage.value()});
     }
   }
-  for (const auto& [id, damaged] : core.records->damaged()) {
-    leftovers.push_back("volume " + id + ": its record is set aside as " + damaged.file + ": " + damaged.why);
-  }
-  return {{"findings", findings_json(core.repairs.findings())}, {"leftovers", std::move(leftovers)}};
+  const auto loops = loops_.ask("loops", look_patience, [&core]() -> std::vector<mount::LoopEntry> {
+    const auto kernel = core.kernels.for_volume("node");
+    const auto found = kernel ? kernel.value()->loops() : Result<std::vector<mount::LoopEntry>>{kernel.error()};
+    return found ? found.value() : std::vector<mount::LoopEntry>{};
+  });
+  return {{"findings", findings_json(core.repairs.findings())},
+          {"leftovers", leftovers(volumes_, views, loops.value_or(std::vector<mount::LoopEntry>{}))}};
 }
 
-json findings_json(const std::set<std::string>& findings) {
+json findings_json(const std::map<std::string, std::string>& findings) {
   json list = json::array();
-  for (const std::string& finding : findings) {
-    std::string command;
-    for (const char* begins : {"losetup -d ", "rm /"}) {
-      if (const auto at = finding.rfind(begins); command.empty() && at != std::string::npos && at > 0 && finding[at - 1] == ' ') {
-        command = finding.substr(at);
-      }
-    }
-    list.push_back({{"message", finding}, {"command", command}});
+  for (const auto& [message, command] : findings) {
+    list.push_back({{"message", message}, {"command", command}});
   }
   return list;
 }
 
 json NodeView::doctor() {
   const Core& core = volumes_.core();
-  json checks = json::array({check_kernel(), check_capabilities(), check_loops(), check_tools(), check_propagation(),
-                             check_state_dir(core.config), check_run_dir(core.config)});
-  const auto groups = groups_.ask("groups", patience, [&core]() -> mount::CgroupUsers {
+  json checks = quick_checks(core.config);
+  const auto versions = versions_.ask("versions", look_patience, [&core]() -> ToolVersions {
+    const auto kernel = core.kernels.for_volume("tools");
+    return kernel ? tool_versions(*kernel.value()) : ToolVersions{};
+  });
+  checks.push_back(check_tools(versions.value_or(ToolVersions{})));
+  const auto groups = groups_.ask("groups", look_patience, [&core]() -> mount::CgroupUsers {
     const auto kernel = core.kernels.for_volume("node");
     auto seen = kernel ? kernel.value()->cgroup_users({}) : Result<mount::CgroupUsers>{kernel.error()};
     return seen ? std::move(seen.value()) : mount::CgroupUsers{};

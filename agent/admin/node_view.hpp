@@ -2,11 +2,13 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
+#include "agent/admin/node_checks.hpp"
 #include "agent/admin/patient_looks.hpp"
 #include "agent/admin/volume_view.hpp"
 
@@ -23,7 +25,7 @@ class NodeView {
   [[nodiscard]] nlohmann::json status();
   [[nodiscard]] nlohmann::json pools();
   [[nodiscard]] nlohmann::json volumes();
-  [[nodiscard]] nlohmann::json orphans() const;
+  [[nodiscard]] nlohmann::json orphans();
   /// What only the agent can see of the node.
   [[nodiscard]] nlohmann::json doctor();
   /// What a look at the volume's devices finds; that it does not answer, where it doesn't.
@@ -32,6 +34,7 @@ class NodeView {
  private:
   struct PoolLook {
     const PoolConfig* config = nullptr;
+    bool former = false;  ///< configured no more
     Result<mount::PoolUsage> usage;
   };
   std::vector<PoolLook> look_at_pools();
@@ -44,9 +47,11 @@ class NodeView {
   PatientLooks<Result<mount::PoolUsage>> usages_{4};
   PatientLooks<std::vector<csi::HealthEntry>> healths_{4};
   PatientLooks<mount::CgroupUsers> groups_{1};
+  PatientLooks<ToolVersions> versions_{1};
+  PatientLooks<std::vector<mount::LoopEntry>> loops_{1};
 };
 
 /// The findings of the repairs, each with the command that it names.
-nlohmann::json findings_json(const std::set<std::string>& findings);
+nlohmann::json findings_json(const std::map<std::string, std::string>& findings);
 
 }  // namespace ordinald::agent

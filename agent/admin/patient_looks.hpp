@@ -36,7 +36,8 @@ class PatientLooks {
         std::optional<Answer> answer;
         try {
           answer = look();
-        } catch (...) {  // a bug: whoever waits is told nothing
+        } catch (...) {
+          answer.reset();  // a bug: whoever waits is told nothing
         }
         const std::scoped_lock answered{mutex_};
         Entry& done = entries_[key];

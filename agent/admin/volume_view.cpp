@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "agent/access_rules.hpp"
 #include "agent/clock_text.hpp"
+#include "agent/health.hpp"
+#include "agent/path_words.hpp"
 #include "mount/files.hpp"
+#include "mount/mountinfo.hpp"
 
 namespace ordinald::agent {
 namespace {
@@ -16,8 +20,6 @@ namespace {
 using csi::HealthEntry;
 using csi::HealthStatus;
 using nlohmann::json;
-
-std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 std::string upper(std::string text) {
   std::ranges::transform(text, text.begin(), [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
@@ -42,15 +44,11 @@ std::string sysfs(const mount::Device& device, const std::string& name) {
   return text ? std::move(text.value()) : std::string{};
 }
 
-bool has_word(const std::string& options, const std::string& word) {
-  return ("," + options + ",").find("," + word + ",") != std::string::npos;
-}
-
 bool is_of(const VolumeState& state, const mount::MountEntry& entry, bool block) {
   if (!state.device) {
     return false;
   }
-  return block ? entry.fs_type == "devtmpfs" && entry.root == "/" + base_name(state.device->path)
+  return block ? entry.fs_type == "devtmpfs" && entry.root == "/" + file_of(state.device->path)
                : entry.device == state.device->number || entry.source == state.device->path;
 }
 
@@ -73,12 +71,12 @@ void look_at_mounts(const NodeLook& node, const VolumeState& state, std::vector<
       entries.push_back(
           {HealthStatus::inaccessible, "MountGone",
            path + " is no mount of the volume any more: somebody unmounted it; the orchestrator's next " + again + " puts it back"});
-    } else if (!block && (has_word(entry->super_options, "shutdown"))) {
+    } else if (!block && (mount::has_option(entry->super_options, "shutdown"))) {
       entries.push_back({HealthStatus::inaccessible, "FilesystemShutDown",
                          "the " + entry->fs_type + " at " + path +
                              " was shut down after an error; the kernel's log says which. Stop the workload, unstage the volume and stage "
                              "it again"});
-    } else if (!block && (has_word(entry->super_options, "ro") || has_word(entry->super_options, "emergency_ro"))) {
+    } else if (!block && (mount::has_option(entry->super_options, "ro") || mount::has_option(entry->super_options, "emergency_ro"))) {
       entries.push_back({HealthStatus::degraded, "FilesystemReadOnly",
                          "the " + entry->fs_type + " at " + path +
                              " went read-only after an error; the kernel's log says which. Stop the workload, unstage the volume and "
@@ -146,14 +144,6 @@ std::string state_of(const Core& core, const VolumeRecord* record, const VolumeS
     return core.records->find_damaged(id) ? "damaged" : "forgotten";
   }
   return record->deleting ? "deleting" : !state.publications.empty() ? "published" : state.in_use() ? "staged" : "created";
-}
-
-/// As a command names it.
-std::string name_for_release(const Holder& holder) {
-  return !holder.pod_name.empty()  ? holder.pod_namespace + "/" + holder.pod_name
-         : !holder.pod_uid.empty() ? holder.pod_uid
-         : !holder.unit.empty()    ? holder.unit
-                                   : "unknown";
 }
 
 std::string pids_of(const std::vector<mount::Pin>& pins) {
@@ -243,9 +233,8 @@ std::vector<HealthEntry> quick_health(VolumeManager& volumes, const std::string&
     }
   }
   look_at_mounts(node, state, entries);
-  const bool as_filesystem = std::ranges::any_of(state.stages, [](const Stage& stage) { return !stage.block; });
-  if (record != nullptr && as_filesystem && state.fs_type == "ext4" && !core.grows_mounted_ext4 && record->fs_grown_for < record->size) {
-    entries.push_back({HealthStatus::degraded, "GrowthPending", "its filesystem grows when it is staged the next time"});
+  if (const std::string why = record == nullptr ? std::string{} : growth_pending(core, *record, state); !why.empty()) {
+    entries.push_back({HealthStatus::degraded, "GrowthPending", why});
   }
   return entries;
 }
@@ -278,6 +267,10 @@ json volume_json(VolumeManager& volumes, const std::string& id, const NodeLook& 
                             {"since", held.since},
                             {"holder", holder_json(held.holder)}});
   }
+  json found = json::array();
+  for (const FoundMount& each : state.found) {
+    found.push_back({{"path", each.path}, {"since", each.since}});
+  }
   json health = json::array();
   for (const HealthEntry& entry : quick_health(volumes, id, node)) {
     health.push_back({{"status", status_text(entry.status)}, {"reason", entry.reason}, {"message", entry.message}});
@@ -294,6 +287,7 @@ json volume_json(VolumeManager& volumes, const std::string& id, const NodeLook& 
           {"state", state_of(core, record.get(), state, id)},
           {"stages", std::move(stages)},
           {"publications", std::move(publications)},
+          {"found", std::move(found)},
           {"health", std::move(health)}};
 }
 
@@ -327,17 +321,20 @@ json whole_volume_json(VolumeManager& volumes, const std::string& id, const Node
       }
     }
   }
-  volume["found"] = json::array();
-  for (const FoundMount& found : state.found) {
-    volume["found"].push_back({{"path", found.path}, {"since", found.since}});
-  }
   volume["lastErrors"] = errors_json(core.errors.of(id));
   return volume;
 }
 
 Result<json> explanation_json(VolumeManager& volumes, const std::string& id, const NodeLook& node) {
   const Core& core = volumes.core();
-  TRY(const Holds held, volumes.holds(id));
+  TRY(Holds held, volumes.holds(id));
+  if (!held.past_lost.empty() && !held.others.empty()) {
+    held.holds.push_back({.unknown_holder = true,
+                          .target = held.others.front().mount_point,
+                          .since = held.past_lost,
+                          .ended = "its ledger was lost",
+                          .processes = std::exchange(held.others, {})});
+  }
   struct stat own{};
   (void)::stat("/proc/self/ns/mnt", &own);
   json holds = json::array();

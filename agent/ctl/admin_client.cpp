@@ -83,7 +83,7 @@ std::string percent_encoded(std::string_view segment) {
 Result<nlohmann::json> AdminClient::get(const std::string& target) const { return request(false, target, ""); }
 
 Result<nlohmann::json> AdminClient::post(const std::string& target, const nlohmann::json& body) const {
-  return request(true, target, body.dump());
+  return request(true, target, body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 Result<nlohmann::json> AdminClient::request(bool is_post, const std::string& target, const std::string& body) const {

@@ -14,15 +14,15 @@
 #include "agent/ctl/claims.hpp"
 #include "agent/ctl/commands.hpp"
 #include "agent/ctl/hosts.hpp"
-#include "agent/ctl/set_plan.hpp"
+#include "agent/ctl/set_change.hpp"
 #include "agent/ctl/set_units.hpp"
-#include "agent/ctl/text.hpp"
 #include "agent/ctl/text_file.hpp"
 #include "agent/durable_file.hpp"
 #include "mount/files.hpp"
 
 /// `ordinalctl apply FILE`, `scale SET N` and `delete SET`: a set as a whole. Each shows what it would do, first, and can be repeated
-/// from wherever it stopped: the claim file is changed before the volumes, and removed after them.
+/// from wherever it stopped: the claim file is changed before the volumes. That of a set that is deleted has another name before the first
+/// of them goes, by which neither a claim nor systemd's generator finds it, and is removed after the last.
 namespace ordinald::ctl {
 namespace {
 
@@ -32,67 +32,6 @@ struct SetOptions {
   bool yes = false;
   std::int64_t timeout = 60;
 };
-
-/// What is done besides the volumes' steps.
-struct Plan {
-  ClaimSet set{};
-  std::string file{};      ///< the claim file in its place
-  std::string text{};      ///< that it gets
-  std::string file_act{};  ///< `write` or `remove`; empty: it stays
-  std::vector<Step> steps{};
-};
-
-const char* word_of(Act act) {
-  switch (act) {
-    case Act::create:
-      return "create";
-    case Act::grow:
-      return "grow";
-    case Act::shrink:
-      return "shrink";
-    case Act::retain:
-      return "retain";
-    case Act::remove:
-      return "delete";
-  }
-  return "";
-}
-
-std::string size_of(const Step& step) {
-  const std::string now = size_text(static_cast<std::int64_t>(step.volume.size));
-  const std::string then = size_text(static_cast<std::int64_t>(step.size));
-  return step.act == Act::grow || step.act == Act::shrink ? now + " -> " + then : step.act == Act::create ? then : now;
-}
-
-nlohmann::json json_of(const Plan& plan, bool done) {
-  nlohmann::json steps = nlohmann::json::array();
-  if (!plan.file_act.empty()) {
-    steps.push_back({{"do", plan.file_act}, {"file", plan.file}});
-  }
-  for (const Step& step : plan.steps) {
-    steps.push_back(
-        {{"do", word_of(step.act)}, {"claim", step.claim}, {"id", step.volume.id}, {"from", step.volume.size}, {"to", step.size}});
-  }
-  return {{"set", plan.set.name}, {"steps", std::move(steps)}, {"done", done}};
-}
-
-/// On stderr, where the question follows it.
-void print_plan(Session& session, const Plan& plan) {
-  Table table{.columns = {{.title = ""}, {.title = ""}, {.title = ""}}, .rows = {}};
-  if (!plan.file_act.empty()) {
-    table.rows.push_back({Words{plan.file_act, Tone::bold}, plan.file, ""});
-  }
-  for (const Step& step : plan.steps) {
-    const Tone tone = step.act == Act::remove ? Tone::bad : step.act == Act::retain ? Tone::faint : Tone::bold;
-    table.rows.push_back({Words{word_of(step.act), tone}, step.claim, size_of(step)});
-  }
-  for (const auto& row : table.rows) {
-    std::string pad(8 - std::min<std::size_t>(row[0].text.size(), 7), ' ');
-    session.notes().line({"  ", row[0], pad, row[1], "  ", row[2]});
-  }
-}
-
-bool is_done(const Plan& plan) { return plan.file_act.empty() && !changes_anything(plan.steps); }
 
 /// Whether to go on: --yes, or a person at a terminal says so.
 bool confirmed(Session& session, bool yes) {
@@ -130,7 +69,7 @@ class Worker {
       return mount::success();
     }
     std::string target;
-    for (const ClaimedVolume& volume : load_claimed(ordinal).value_or(std::vector<ClaimedVolume>{})) {
+    for (const ClaimedVolume& volume : load_claimed(ordinal).value_or(Claimed{}).volumes) {
       target = volume.id == step.volume.id ? volume.target : target;
     }
     return claims_.grow(*of, step.volume, target, waits);
@@ -146,10 +85,11 @@ class Worker {
 
   Result<void> refuse_claimed(const ClaimSet& set, std::int64_t ordinal) {
     const std::string name = ordinal_name(set, ordinal);
-    if (!load_claimed(name)) {
+    const auto claimed = load_claimed(name);
+    if (!claimed) {
       return mount::success();
     }
-    const std::string unit = unit_of(set, ordinal);
+    const std::string unit = claimed->unit.empty() ? unit_of(set, ordinal) : claimed->unit;
     return failure(Exit::busy, name + " is claimed: stop what uses it" + (unit.empty() ? "" : " (systemctl stop " + unit + ")") +
                                    ", then `ordinalctl unclaim " + name + "`, and do this again");
   }
@@ -163,6 +103,23 @@ class Worker {
     return mount::success();
   }
 
+  /// Of the ordinals that are claimed: their units find the new REPLICAS and PEERS when they start again. The volumes stay where they are.
+  Result<void> refresh_environments(const ClaimSet& set) {
+    for (const std::int64_t ordinal : claimed_ordinals(set.name)) {
+      if (!has_ordinal(set, ordinal)) {
+        continue;
+      }
+      const std::string name = ordinal_name(set, ordinal);
+      Patience waits = patience(name);
+      TRY(const PlaceLock lock, PlaceLock::take(name, waits));
+      const auto claimed = load_claimed(name);
+      if (claimed && std::filesystem::exists(environment_path(name))) {  // else a claim is yet to write it
+        TRYV(write_environment(set, ordinal, claimed->volumes));
+      }
+    }
+    return mount::success();
+  }
+
  private:
   Session& session_;
   std::int64_t timeout_;
@@ -170,10 +127,11 @@ class Worker {
 };
 
 /// Writes the file, makes and grows, has systemd follow, deletes.
-Result<void> carry_out(Session& session, Worker& worker, const Plan& plan, const ClaimSet& before) {
+Result<void> carry_out(Session& session, Worker& worker, const SetChange& plan, const ClaimSet& before) {
   if (!plan.file_act.empty()) {
     TRYV(mount::make_directories(std::filesystem::path{plan.file}.parent_path()));
     TRYV(replace_text_file(plan.file, plan.text));
+    TRYV(remove_text_file(deleting_path(plan.file)));  // a deletion that stopped midway is not wanted any more
   }
   for (const Step& step : plan.steps) {
     if (step.act == Act::create || step.act == Act::grow) {
@@ -181,6 +139,7 @@ Result<void> carry_out(Session& session, Worker& worker, const Plan& plan, const
     }
   }
   TRYV(worker.refresh_hosts(plan.set, HostsChange::refresh));
+  TRYV(worker.refresh_environments(plan.set));
   TRYV(follow_set(session, before, plan.set));
   for (auto step = plan.steps.rbegin(); step != plan.steps.rend(); ++step) {
     if (step->act == Act::remove) {
@@ -197,13 +156,15 @@ Result<void> carry_out(Session& session, Worker& worker, const Plan& plan, const
 }
 
 /// Shows the plan, asks where `asks`, does it.
-Result<Exit> show_and_do(Session& session, const Plan& plan, bool yes, bool asks, const std::function<Result<void>()>& work) {
+Result<Exit> show_and_do(Session& session, const SetChange& plan, bool yes, bool asks, const std::function<Result<void>()>& work) {
   if (is_done(plan)) {
-    if (session.json()) {
-      session.print_json(json_of(plan, true));
-    } else {
+    if (!session.json()) {
       print_plan(session, plan);
       session.notes().line(plan.set.name + ": nothing to do");
+    }
+    TRYV(work());  // what an earlier run that was killed may have left undone, and nobody has to be asked for
+    if (session.json()) {
+      session.print_json(json_of(plan, true));
     }
     return Exit::done;
   }
@@ -231,7 +192,7 @@ Result<Exit> show_and_do(Session& session, const Plan& plan, bool yes, bool asks
 std::string place_of(const Session& session, const std::string& set) { return session.claims_dir() + "/" + set + ".json"; }
 
 Result<Exit> apply(Session& session, const SetOptions& options) {
-  Plan plan;
+  SetChange plan;
   auto text = agent::read_file(options.what);
   if (!text) {
     return failure(Exit::usage, text.error().message);
@@ -257,6 +218,7 @@ Result<Exit> apply(Session& session, const SetOptions& options) {
   }
   TRY(const auto volumes, worker.volumes(plan.set));
   plan.steps = plan_set(plan.set, volumes);
+  plan.remarks = late_changes(before, plan.set, volumes);
   std::string shrunk;
   for (const Step& step : plan.steps) {
     if (step.act == Act::shrink) {
@@ -267,6 +229,7 @@ Result<Exit> apply(Session& session, const SetOptions& options) {
     return failure(Exit::usage,
                    plan.set.name + ": volumes are never shrunk: " + shrunk + "; give the template the larger size. Nothing was done");
   }
+  TRY(plan.units, units_to_follow(before, plan.set));
   return show_and_do(session, plan, options.yes, true, [&] { return carry_out(session, worker, plan, before); });
 }
 
@@ -278,48 +241,76 @@ Result<Exit> scale(Session& session, const SetOptions& options) {
     return failure(Exit::usage, known.error().message);
   }
   TRY(const PlaceLock lock, PlaceLock::take("set." + options.what, waits));
-  Plan plan;
+  SetChange plan;
   plan.file = place_of(session, options.what);
   TRY(const std::string text, agent::read_file(plan.file));
   TRY(const ClaimSet before, parse_claim_set(text, plan.file));
   TRY(plan.text, with_replicas(text, options.replicas));
   TRY(plan.set, parse_claim_set(plan.text, plan.file));
   plan.file_act = before.replicas == options.replicas ? "" : "write";
+  if (options.replicas > before.replicas) {  // those that are added may be the first to meet another set's
+    TRYV(refuse_shared_claims(session.claims_dir(), plan.set));
+  }
   TRY(const auto volumes, worker.volumes(plan.set));
   plan.steps = plan_set(plan.set, volumes);
   std::erase_if(plan.steps, [](const Step& step) { return step.act == Act::grow || step.act == Act::shrink; });  // that is `apply`'s
+  TRY(plan.units, units_to_follow(before, plan.set));
   const bool deletes = std::ranges::any_of(plan.steps, [](const Step& step) { return step.act == Act::remove; });
-  return show_and_do(session, plan, options.yes, deletes, [&] { return carry_out(session, worker, plan, before); });
+  const bool asks = deletes || !plan.units.stop.empty();
+  return show_and_do(session, plan, options.yes, asks, [&] { return carry_out(session, worker, plan, before); });
+}
+
+/// The set that is to be deleted, by its file or by what an earlier run that stopped has left of it.
+Result<ClaimSet> find_doomed(const Session& session, const std::string& name) {
+  auto set = find_claim_set(session.claims_dir(), name);
+  if (!set && set.error().code == mount::ErrorCode::not_found) {
+    if (auto left = load_claim_set(deleting_path(place_of(session, name))); left || left.error().code != mount::ErrorCode::not_found) {
+      set = std::move(left);
+    }
+  }
+  if (!set) {
+    return failure(Exit::usage, set.error().message);
+  }
+  if (set.value().name != name) {
+    return failure(Exit::usage,
+                   deleting_path(place_of(session, name)) + " is of the set " + set.value().name + ", not " + name + ": rename it");
+  }
+  return std::move(set).value();
 }
 
 Result<Exit> delete_set(Session& session, const SetOptions& options) {
   Worker worker{session, options.timeout};
   Patience waits = worker.patience(options.what);
-  auto known = find_claim_set(session.claims_dir(), options.what);
-  if (!known) {
-    return failure(Exit::usage, known.error().message);
-  }
+  TRYV(find_doomed(session, options.what));
   TRY(const PlaceLock lock, PlaceLock::take("set." + options.what, waits));
-  Plan plan;
-  plan.set = known.value();
+  SetChange plan;
+  TRY(plan.set, find_doomed(session, options.what));
   plan.file = place_of(session, options.what);
   plan.file_act = "remove";
   TRY(const auto volumes, worker.volumes(plan.set));
   plan.steps = plan_deletion(plan.set, volumes);
+  ClaimSet none = plan.set;
+  none.replicas = 0;
+  TRY(plan.units, units_to_follow(plan.set, none));
   return show_and_do(session, plan, options.yes, true, [&]() -> Result<void> {
-    ClaimSet none = plan.set;
-    none.replicas = 0;
+    const auto refuse_claimed = [&]() -> Result<void> {
+      for (const std::int64_t ordinal : claimed_ordinals(plan.set.name)) {
+        TRYV(worker.refuse_claimed(plan.set, ordinal));
+      }
+      return mount::success();
+    };
     TRYV(follow_set(session, plan.set, none));
-    for (const std::int64_t ordinal : claimed_ordinals(plan.set.name)) {
-      TRYV(worker.refuse_claimed(plan.set, ordinal));
-    }
+    TRYV(refuse_claimed());
+    TRYV(rename_text_file(plan.file, deleting_path(plan.file)));
+    TRYV(reload_for(plan.set));
+    TRYV(refuse_claimed());  // a claim may have been faster
     for (const Step& step : plan.steps) {
       if (step.act == Act::remove) {
         TRYV(worker.remove(plan.set, step));
       }
     }
     TRYV(worker.refresh_hosts(plan.set, HostsChange::remove));
-    TRYV(remove_text_file(plan.file));
+    TRYV(remove_text_file(deleting_path(plan.file)));
     return mount::success();
   });
 }

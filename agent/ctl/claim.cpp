@@ -15,6 +15,7 @@ namespace {
 struct ClaimOptions {
   std::string ordinal;
   std::string unit;
+  std::string by;
   std::int64_t timeout = 60;
 };
 
@@ -24,6 +25,7 @@ void add_arguments(CLI::App& command, ClaimOptions& options) {
       ->type_name("SECONDS")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{86400}))
       ->capture_default_str();
+  command.add_option("--by", options.by, "The unit that runs this (%n): what it claimed no other unit takes back")->type_name("UNIT");
 }
 
 Result<ClaimSet> set_of(const Session& session, const Member& member) {
@@ -39,7 +41,7 @@ Result<Exit> claim(Session& session, const ClaimOptions& options) {
   TRYV(set_of(session, member));
   Patience patience{session, options.ordinal, std::chrono::seconds{options.timeout}};
   Claims claims{session};
-  TRY(const auto volumes, patience.until_done(Waits::for_holders, [&](std::chrono::milliseconds) -> Result<std::vector<ClaimedVolume>> {
+  const auto claimed = patience.until_done(Waits::for_holders, [&](std::chrono::milliseconds) -> Result<std::vector<ClaimedVolume>> {
     TRY(const PlaceLock lock, PlaceLock::take(options.ordinal, patience));
     // Read anew: `scale` and `delete` change the file before they look for ordinals that are claimed.
     TRY(const ClaimSet set, set_of(session, member));
@@ -49,8 +51,17 @@ Result<Exit> claim(Session& session, const ClaimOptions& options) {
                                       std::to_string(set.start_ordinal) + " on, " + options.ordinal +
                                       " is none of them (ordinalctl scale)");
     }
-    return claims.claim(set, member.ordinal, options.unit.empty() ? unit_of(set, member.ordinal) : options.unit, patience);
-  }));
+    return claims.claim(set, member.ordinal, {.unit = options.unit.empty() ? unit_of(set, member.ordinal) : options.unit, .by = options.by},
+                        patience);
+  });
+  if (!claimed) {
+    Patience brief{session, options.ordinal, std::chrono::seconds{0}};
+    if (const auto lock = PlaceLock::take(options.ordinal, brief); lock) {
+      claims.give_back(options.ordinal, brief);
+    }
+    return claimed.error();
+  }
+  const std::vector<ClaimedVolume>& volumes = claimed.value();
   nlohmann::json list = nlohmann::json::array();
   for (const ClaimedVolume& volume : volumes) {
     list.push_back({{"template", volume.of}, {"claim", volume.claim}, {"id", volume.id}, {"path", volume.target}});
@@ -70,11 +81,21 @@ Result<Exit> unclaim(Session& session, const ClaimOptions& options) {
   TRY(const PlaceLock lock, PlaceLock::take(options.ordinal, patience));
   Claims claims{session};
   std::vector<ClaimedVolume> expected;
-  if (!load_claimed(options.ordinal)) {
+  const auto claimed = load_claimed(options.ordinal);
+  if (claimed) {
+    TRYV(refuse_other_units(options.ordinal, *claimed, options.by));
+  } else {
     TRY(const ClaimSet set, set_of(session, member));
     TRY(expected, claims.places(set, member.ordinal, patience));
+    if (!has_ordinal(set, member.ordinal)) {
+      session.notes().line(options.ordinal + " is not claimed, and none of the " + std::to_string(set.replicas) + " ordinals of set " +
+                           set.name);
+    }
   }
   TRYV(claims.unclaim(options.ordinal, expected, patience));
+  if (claimed && !claimed->by.empty() && claimed->by != options.by) {
+    session.notes().line(options.ordinal + ": taken back from " + claimed->by + ", which had claimed it");
+  }
   if (session.json()) {
     session.print_json({{"ordinal", options.ordinal}});
   }

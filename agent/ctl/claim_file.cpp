@@ -8,9 +8,8 @@
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <optional>
 
-#include "agent/durable_file.hpp"
+#include "agent/ctl/claim_words.hpp"
 #include "agent/json_fields.hpp"
 #include "agent/volume_parameters.hpp"
 
@@ -32,33 +31,12 @@ using mount::success;
 using nlohmann::json;
 
 constexpr std::uint64_t largest_size = std::uint64_t{1} << 60U;
-constexpr std::int64_t most_replicas = 1000;
-constexpr std::int64_t largest_ordinal = 1000000;
-constexpr std::size_t longest_label = 63;
-constexpr std::string_view claims_end = ".json";
 
 constexpr std::array<std::string_view, 3> fs_types{"ext4", "xfs", "btrfs"};
 constexpr std::array<std::string_view, 2> modes{"ReadWriteOncePod", "ReadWriteOnce"};
 constexpr std::array<std::string_view, 2> managements{"OrderedReady", "Parallel"};
 constexpr std::array<std::string_view, 2> updates{"RollingUpdate", "OnDelete"};
 constexpr std::array<std::string_view, 2> retentions{"Retain", "Delete"};
-constexpr std::array<std::string_view, 3> placeholders{"{set}", "{ordinal}", "{template}"};
-
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
-bool is_letter(char c) { return is_lower(c) || (c >= 'A' && c <= 'Z'); }
-
-/// RFC 1123, in lower case.
-bool is_label(std::string_view text) {
-  const auto good = [](char c) { return is_lower(c) || is_digit(c); };
-  return !text.empty() && text.size() <= longest_label && good(text.front()) && good(text.back()) &&
-         std::ranges::all_of(text, [&](char c) { return good(c) || c == '-'; });
-}
-constexpr std::string_view label = "at most 63 lower-case letters and digits, with dashes between";
-
-/// So that `<set>-<ordinal>` is a label.
-bool is_set_name(std::string_view text) { return is_label(text) && text.size() <= longest_label - 8; }
-constexpr std::string_view set_name = "at most 55 lower-case letters and digits, with dashes between";
 
 bool is_template_unit(std::string_view text) {
   constexpr std::string_view end = "@.service";
@@ -81,26 +59,6 @@ bool is_account(std::string_view text) {
 
 bool is_mode(std::string_view text) {
   return (text.size() == 3 || text.size() == 4) && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '7'; });
-}
-
-/// What `{…}` stand for is put in; nullopt: there is another one.
-std::optional<std::string> fill(std::string_view pattern, std::span<const std::string> values) {
-  std::string text;
-  while (!pattern.empty()) {
-    std::size_t taken = 1;
-    if (pattern.front() == '{' || pattern.front() == '}') {
-      const auto* const found = std::ranges::find_if(placeholders, [&](std::string_view each) { return pattern.starts_with(each); });
-      if (found == placeholders.end()) {
-        return std::nullopt;
-      }
-      text += values[static_cast<std::size_t>(found - placeholders.begin())];
-      taken = found->size();
-    } else {
-      text += pattern.front();
-    }
-    pattern.remove_prefix(taken);
-  }
-  return text;
 }
 
 bool is_mount_path(std::string_view text) {
@@ -177,14 +135,14 @@ mount::Result<std::map<std::string, std::string>> read_volume_parameters(const j
 
 constexpr Field<ClaimTemplate> template_fields[] = {
     {"name", [](ClaimTemplate& of, const json& value,
-                const std::string& path) { return store(of.name, read_string(value, path, label, is_label)); }},
+                const std::string& path) { return store(of.name, read_string(value, path, label_words, is_label)); }},
     {"size", [](ClaimTemplate& of, const json& value, const std::string& path) { return store(of.size, read_size(value, path)); }},
     {"fsType", [](ClaimTemplate& of, const json& value,
                   const std::string& path) { return store(of.fs_type, agent::read_word(value, path, fs_types)); }},
     {"mountOptions", [](ClaimTemplate& of, const json& value,
                         const std::string& path) { return store(of.mount_options, read_mount_options(value, path)); }},
     {"pool", [](ClaimTemplate& of, const json& value,
-                const std::string& path) { return store(of.pool, read_string(value, path, label, is_label)); }},
+                const std::string& path) { return store(of.pool, read_string(value, path, label_words, is_label)); }},
     {"accessMode",
      [](ClaimTemplate& of, const json& value, const std::string& path) { return store(of.mode, read_choice(value, path, modes)); }},
     {"parameters", [](ClaimTemplate& of, const json& value,
@@ -230,7 +188,7 @@ constexpr Field<ClaimSet> set_fields[] = {
     {"set", [](ClaimSet& set, const json& value,
                const std::string& path) { return store(set.name, read_string(value, path, set_name, is_set_name)); }},
     {"serviceName", [](ClaimSet& set, const json& value,
-                       const std::string& path) { return store(set.service_name, read_string(value, path, label, is_label)); }},
+                       const std::string& path) { return store(set.service_name, read_string(value, path, label_words, is_label)); }},
     {"replicas", [](ClaimSet& set, const json& value,
                     const std::string& path) { return store(set.replicas, read_integer(value, path, 0, most_replicas)); }},
     {"startOrdinal", [](ClaimSet& set, const json& value,
@@ -268,13 +226,6 @@ constexpr Field<ClaimSet> set_fields[] = {
                 const std::string& path) { return store(set.mode, read_string(value, path, "an octal mode, such as \"0700\"", is_mode)); }},
 };
 
-/// IPv4 as a number, of a text that is_ipv4 has seen.
-std::uint32_t address_number(const std::string& text) {
-  in_addr address{};
-  inet_pton(AF_INET, text.c_str(), &address);
-  return ntohl(address.s_addr);
-}
-
 /// What must hold of a set as a whole.
 mount::Result<void> check_set(const ClaimSet& set) {
   const std::int64_t last = set.start_ordinal + std::max<std::int64_t>(set.replicas, 1) - 1;
@@ -292,79 +243,6 @@ mount::Result<void> check_set(const ClaimSet& set) {
     if (claim_name(of, set, last).size() > 128) {
       return make_error(ErrorCode::invalid_argument,
                         "volumeClaimTemplates: the claim's name " + claim_name(of, set, last) + " is longer than 128 characters");
-    }
-  }
-  return success();
-}
-
-/// The next byte of JSON from `at` on that is no blank and no comment.
-std::size_t skip_blanks(std::string_view text, std::size_t at) {
-  while (at < text.size()) {
-    if (text[at] == '/') {
-      const bool line = text.substr(at).starts_with("//");
-      const auto end = text.find(line ? "\n" : "*/", at + 2);
-      at = end == std::string_view::npos ? text.size() : end + (line ? 1 : 2);
-    } else if (std::string_view{" \t\r\n"}.contains(text[at])) {
-      ++at;
-    } else {
-      break;
-    }
-  }
-  return at;
-}
-
-/// Behind the string that begins at `at`.
-std::size_t skip_string(std::string_view text, std::size_t at) {
-  for (++at; at < text.size() && text[at] != '"'; ++at) {
-    at += text[at] == '\\' ? 1 : 0;
-  }
-  return std::min(at + 1, text.size());
-}
-
-/// Where the value of the top object's key begins.
-std::optional<std::size_t> find_value(std::string_view text, std::string_view key) {
-  int depth = 0;
-  for (std::size_t at = skip_blanks(text, 0); at < text.size(); at = skip_blanks(text, at)) {
-    if (text[at] != '"') {
-      depth += text[at] == '{' || text[at] == '[' ? 1 : text[at] == '}' || text[at] == ']' ? -1 : 0;
-      ++at;
-      continue;
-    }
-    const std::size_t end = skip_string(text, at);
-    const std::size_t colon = skip_blanks(text, end);
-    if (depth == 1 && text.substr(at + 1, end - at - 2) == key && colon < text.size() && text[colon] == ':') {
-      return skip_blanks(text, colon + 1);
-    }
-    at = end;
-  }
-  return std::nullopt;
-}
-
-/// Of the files there, without their ending, sorted.
-mount::Result<std::vector<std::string>> set_names(const std::string& directory) {
-  std::error_code error;
-  std::vector<std::string> names;
-  for (std::filesystem::directory_iterator entry{directory, error}; !error && entry != std::filesystem::directory_iterator{};
-       entry.increment(error)) {
-    if (entry->path().extension() == claims_end) {
-      names.push_back(entry->path().stem().string());
-    }
-  }
-  if (error && error != std::errc::no_such_file_or_directory) {
-    return mount::errno_error(error.value(), "reading " + directory);
-  }
-  std::ranges::sort(names);
-  return names;
-}
-
-mount::Result<void> refuse_shared(const std::string& directory, const ClaimSet& one, const ClaimSet& other) {
-  for (const ClaimTemplate& of : one.templates) {
-    for (const ClaimTemplate& with : other.templates) {
-      if (const std::string name = of.name + "-" + one.name; name == with.name + "-" + other.name) {
-        return make_error(ErrorCode::invalid_argument, directory + ": the sets " + one.name + " and " + other.name +
-                                                           " would both have claims of the name " + name +
-                                                           "-<ordinal>; give a template or a set another name");
-      }
     }
   }
   return success();
@@ -388,123 +266,5 @@ mount::Result<ClaimSet> parse_claim_set(std::string_view text, const std::string
   auto set = parse();
   return set ? std::move(set) : mount::Result<ClaimSet>{set.error().with_context(origin)};
 }
-
-mount::Result<ClaimSet> load_claim_set(const std::string& path) {
-  TRY(const std::string text, agent::read_file(path));
-  return parse_claim_set(text, path);
-}
-
-mount::Result<std::vector<ClaimSet>> load_claim_sets(const std::string& directory) {
-  TRY(const auto names, set_names(directory));
-  std::vector<ClaimSet> sets;
-  for (const std::string& name : names) {
-    TRY(ClaimSet set, find_claim_set(directory, name));
-    for (const ClaimSet& other : sets) {
-      TRYV(refuse_shared(directory, other, set));
-    }
-    sets.push_back(std::move(set));
-  }
-  return sets;
-}
-
-mount::Result<void> refuse_shared_claims(const std::string& directory, const ClaimSet& set) {
-  TRY(const auto names, set_names(directory));
-  for (const std::string& name : names) {
-    if (const auto other = find_claim_set(directory, name); other && name != set.name) {
-      TRYV(refuse_shared(directory, other.value(), set));
-    }
-  }
-  return success();
-}
-
-mount::Result<ClaimSet> find_claim_set(const std::string& directory, const std::string& name) {
-  const std::string path = directory + "/" + name + std::string{claims_end};
-  auto set = is_set_name(name) ? load_claim_set(path) : mount::Result<ClaimSet>{make_error(ErrorCode::not_found, "")};
-  if (set && set.value().name != name) {
-    return make_error(ErrorCode::invalid_argument,
-                      path + ": set: expected \"" + name + "\", as the file is named, found \"" + set.value().name + "\"");
-  }
-  if (set || set.error().code != ErrorCode::not_found) {
-    return set;
-  }
-  std::string known;
-  if (const auto names = set_names(directory)) {
-    for (const std::string& each : names.value()) {
-      known += (known.empty() ? "; there are " : ", ") + each;
-    }
-  }
-  return make_error(ErrorCode::not_found, "there is no set " + name + ": no file " + path + known);
-}
-
-mount::Result<std::string> with_replicas(const std::string& text, std::int64_t replicas) {
-  TRY(const ClaimSet before, parse_claim_set(text, "the claim file"));
-  const std::string number = std::to_string(replicas);
-  std::string changed = text;
-  if (const auto at = find_value(text, "replicas")) {
-    const std::size_t end = text.find_first_not_of("0123456789+-", *at);
-    changed.replace(*at, std::min(end, text.size()) - *at, number);
-  } else {
-    changed.insert(skip_blanks(text, 0) + 1, "\n  \"replicas\": " + number + ",");
-  }
-  TRY(const ClaimSet after, parse_claim_set(changed, "the claim file with replicas " + number));
-  if (after.replicas != replicas || after.name != before.name) {
-    return make_error(ErrorCode::internal, "the claim file's replicas could not be changed to " + number + "; change it by hand");
-  }
-  return changed;
-}
-
-mount::Result<Member> split_ordinal_name(std::string_view name) {
-  const auto dash = name.rfind('-');
-  const std::string_view digits = dash == std::string_view::npos ? std::string_view{} : name.substr(dash + 1);
-  Member member;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), member.ordinal);
-  const bool number =
-      !digits.empty() && std::ranges::all_of(digits, is_digit) && error == std::errc{} && (digits == "0" || digits.front() != '0');
-  if (!number || member.ordinal > largest_ordinal + most_replicas || !is_set_name(name.substr(0, dash))) {
-    return make_error(ErrorCode::invalid_argument, "\"" + std::string{name} + "\" is no ordinal: expected <set>-<number>, such as db-0");
-  }
-  member.set = name.substr(0, dash);
-  return member;
-}
-
-std::vector<std::int64_t> ordinals(const ClaimSet& set) {
-  std::vector<std::int64_t> all;
-  for (std::int64_t i = 0; i < set.replicas; ++i) {
-    all.push_back(set.start_ordinal + i);
-  }
-  return all;
-}
-
-bool has_ordinal(const ClaimSet& set, std::int64_t ordinal) {
-  return ordinal >= set.start_ordinal && ordinal - set.start_ordinal < set.replicas;
-}
-
-std::string ordinal_name(const ClaimSet& set, std::int64_t ordinal) { return set.name + "-" + std::to_string(ordinal); }
-
-std::string claim_name(const ClaimTemplate& of, const ClaimSet& set, std::int64_t ordinal) {
-  return of.name + "-" + ordinal_name(set, ordinal);
-}
-
-std::string mount_path(const ClaimSet& set, const ClaimTemplate& of, std::int64_t ordinal) {
-  const std::array<std::string, 3> values{set.name, std::to_string(ordinal), of.name};
-  return fill(set.mount_path, values).value_or(std::string{});
-}
-
-std::string unit_of(const ClaimSet& set, std::int64_t ordinal) {
-  std::string unit = set.unit;
-  return unit.empty() ? unit : unit.insert(unit.find('@') + 1, std::to_string(ordinal));
-}
-
-std::string address_of(const ClaimSet& set, std::int64_t ordinal) {
-  if (set.address_base.empty()) {
-    return {};
-  }
-  const in_addr address{.s_addr = htonl(address_number(set.address_base) + static_cast<std::uint32_t>(ordinal))};
-  char text[INET_ADDRSTRLEN] = {};
-  inet_ntop(AF_INET, &address, text, sizeof text);
-  return text;
-}
-
-std::string stable_name(const ClaimSet& set, std::int64_t ordinal) { return ordinal_name(set, ordinal) + "." + set.service_name; }
 
 }  // namespace ordinald::ctl

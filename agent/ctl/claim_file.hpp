@@ -53,11 +53,13 @@ struct ClaimSet {
 mount::Result<ClaimSet> parse_claim_set(std::string_view text, const std::string& origin);
 mount::Result<ClaimSet> load_claim_set(const std::string& path);
 /// All `*.json` of the directory, by name, each named as its set; refuses two whose claims would have one name (`data` of `db-0` and
-/// `data-db` of `0`). No such directory: none.
+/// `data-db` of `0`), or whose ordinals would have one address, unit or mount path. No such directory: none.
 mount::Result<std::vector<ClaimSet>> load_claim_sets(const std::string& directory);
+/// What a claim file is called while its set is being deleted: no name of a set's, so that nobody claims of it.
+std::string deleting_path(const std::string& path);
 /// The set of that name; not_found names those that there are.
 mount::Result<ClaimSet> find_claim_set(const std::string& directory, const std::string& name);
-/// Refuses the set where another of the directory's would have claims of the same name. Files that can't be read are passed over.
+/// Refuses the set where another of the directory's would have the same of these. Files that can't be read are passed over.
 mount::Result<void> refuse_shared_claims(const std::string& directory, const ClaimSet& set);
 
 /// The file's text with another number of replicas and nothing else changed, comments included.

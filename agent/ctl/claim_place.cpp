@@ -72,27 +72,27 @@ Result<PlaceLock> PlaceLock::take(const std::string& name, Patience& patience) {
   return lock;
 }
 
-std::optional<std::vector<ClaimedVolume>> load_claimed(const std::string& ordinal) {
+std::optional<Claimed> load_claimed(const std::string& ordinal) {
   const auto text = agent::read_file(place(ordinal + ".json"));
   const json document = text ? json::parse(text.value(), nullptr, false) : json{};
   if (!document.is_object()) {
     return std::nullopt;
   }
-  std::vector<ClaimedVolume> volumes;
+  Claimed claimed{.volumes = {}, .by = text_at(document, "by"), .unit = text_at(document, "unit")};
   for (const json& each : list_at(document, "volumes")) {
-    volumes.push_back({.of = text_at(each, "template"),
-                       .claim = text_at(each, "claim"),
-                       .id = text_at(each, "id"),
-                       .staging = text_at(each, "staging"),
-                       .target = text_at(each, "target"),
-                       .keeps = text_at(each, "keeps")});
+    claimed.volumes.push_back({.of = text_at(each, "template"),
+                               .claim = text_at(each, "claim"),
+                               .id = text_at(each, "id"),
+                               .staging = text_at(each, "staging"),
+                               .target = text_at(each, "target"),
+                               .keeps = text_at(each, "keeps")});
   }
-  return volumes;
+  return claimed;
 }
 
-Result<void> save_claimed(const std::string& ordinal, const std::vector<ClaimedVolume>& volumes) {
+Result<void> save_claimed(const std::string& ordinal, const Claimed& claimed) {
   json list = json::array();
-  for (const ClaimedVolume& each : volumes) {
+  for (const ClaimedVolume& each : claimed.volumes) {
     list.push_back({{"template", each.of},
                     {"claim", each.claim},
                     {"id", each.id},
@@ -100,8 +100,11 @@ Result<void> save_claimed(const std::string& ordinal, const std::vector<ClaimedV
                     {"target", each.target},
                     {"keeps", each.keeps}});
   }
-  TRYV(agent::write_file(claims_run_dir(), ordinal + ".json", json{{"volumes", std::move(list)}}.dump(2) + "\n",
-                         agent::Durability::until_reboot));
+  TRYV(agent::write_file(
+      claims_run_dir(), ordinal + ".json",
+      json{{"by", claimed.by}, {"unit", claimed.unit}, {"volumes", std::move(list)}}.dump(2, ' ', false, json::error_handler_t::replace) +
+          "\n",
+      agent::Durability::until_reboot));
   return mount::success();
 }
 
@@ -128,7 +131,7 @@ std::vector<std::int64_t> claimed_ordinals(const std::string& set) {
 std::string staging_path(const std::string& claim) { return place(claim) + "/staging"; }
 std::string environment_path(const std::string& ordinal) { return place(ordinal + ".env"); }
 
-Result<void> write_environment(const ClaimSet& set, std::int64_t ordinal) {
+Result<void> write_environment(const ClaimSet& set, std::int64_t ordinal, const std::vector<ClaimedVolume>& volumes) {
   std::string peers;
   for (const std::int64_t other : ordinals(set)) {
     if (other != ordinal) {
@@ -142,14 +145,20 @@ Result<void> write_environment(const ClaimSet& set, std::int64_t ordinal) {
   add_line(text, "REPLICAS", std::to_string(set.replicas));
   add_line(text, "PEERS", peers);
   add_line(text, "ADDRESS", address_of(set, ordinal));
-  for (const ClaimTemplate& of : set.templates) {
-    std::string key = of.name + "_PATH";
+  for (const ClaimedVolume& volume : volumes) {
+    std::string key = volume.of + "_PATH";
     std::ranges::transform(key, key.begin(), [](char c) {
       return c == '-' ? '_' : c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
     });
-    add_line(text, key, mount_path(set, of, ordinal));
+    // Of a claim that was moved and died on the way both places are there, the new one first.
+    if (text.find("\n" + key + "=") == std::string::npos) {
+      add_line(text, key, volume.target);
+    }
   }
-  TRYV(replace_text_file(environment_path(ordinal_name(set, ordinal)), text));
+  const std::string path = environment_path(ordinal_name(set, ordinal));
+  if (const auto there = agent::read_file(path); !there || there.value() != text) {
+    TRYV(replace_text_file(path, text));
+  }
   return mount::success();
 }
 

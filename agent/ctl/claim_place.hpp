@@ -17,7 +17,7 @@
 /// `unclaim` takes back just that, whatever has become of the claim file.
 ///
 ///   db-0.lock   held while an ordinal is claimed, unclaimed, or one of its volumes made or deleted
-///   db-0.json   where its volumes are; there before the first is staged, and until the last is unstaged
+///   db-0.json   its volumes' places, which unit claimed it and for which; from before the first is staged until the last is unstaged
 ///   db-0.env    for the unit: ORDINAL, SET_NAME, POD_NAME, REPLICAS, PEERS, ADDRESS, <TEMPLATE>_PATH
 ///   data-db-0/staging    0700
 namespace ordinald::ctl {
@@ -35,6 +35,13 @@ struct ClaimedVolume {
   bool operator==(const ClaimedVolume&) const = default;
 };
 
+/// What is known of a claimed ordinal.
+struct Claimed {
+  std::vector<ClaimedVolume> volumes{};
+  std::string by{};    ///< the unit that claimed it, and alone may take it back; empty: a person, or it isn't done yet
+  std::string unit{};  ///< that the claim file named for it when it was claimed, whatever the file says by now; empty: none
+};
+
 /// A lock by flock(2), let go at the end.
 class PlaceLock {
  public:
@@ -46,15 +53,16 @@ class PlaceLock {
 };
 
 /// Of an ordinal: `db-0`. None: nothing of it is claimed, or the file can't be read any more.
-std::optional<std::vector<ClaimedVolume>> load_claimed(const std::string& ordinal);
-Result<void> save_claimed(const std::string& ordinal, const std::vector<ClaimedVolume>& volumes);
+std::optional<Claimed> load_claimed(const std::string& ordinal);
+Result<void> save_claimed(const std::string& ordinal, const Claimed& claimed);
 Result<void> forget_claimed(const std::string& ordinal);
 /// The set's ordinals that are claimed, ascending.
 std::vector<std::int64_t> claimed_ordinals(const std::string& set);
 
 std::string staging_path(const std::string& claim);
 std::string environment_path(const std::string& ordinal);
-Result<void> write_environment(const ClaimSet& set, std::int64_t ordinal);
+/// What the unit is told, with the places where the volumes are. Written only where something differs.
+Result<void> write_environment(const ClaimSet& set, std::int64_t ordinal, const std::vector<ClaimedVolume>& volumes);
 
 /// The part of mountPath before its first directory with a placeholder: `/srv`.
 std::string kept_directory(const ClaimSet& set);

@@ -20,7 +20,8 @@ constexpr const char* pvc_name = "csi.storage.k8s.io/pvc/name";
 constexpr const char* pvc_namespace = "csi.storage.k8s.io/pvc/namespace";
 constexpr int most_names = 20;
 
-csi::Capability capability_of(const ClaimTemplate& of) {
+/// Of a volume that is to be made.
+csi::Capability new_capability(const ClaimTemplate& of) {
   const bool alone = of.mode == ClaimMode::read_write_once_pod;
   return {.block = false,
           .mode = alone ? csi::AccessMode::single_node_single_writer : csi::AccessMode::single_node_multi_writer,
@@ -29,12 +30,14 @@ csi::Capability capability_of(const ClaimTemplate& of) {
           .group = {}};
 }
 
-csi::CapacityRange at_least(std::uint64_t size) { return {.required = static_cast<std::int64_t>(size), .limit = 0}; }
-
-std::string value_at(const csi::StringMap& map, const char* key) {
-  const auto found = map.find(key);
-  return found == map.end() ? std::string{} : found->second;
+/// Of a volume that there is: its filesystem is the one that it was made with, whatever the template says by now.
+csi::Capability capability_of(const ClaimTemplate& of) {
+  csi::Capability capability = new_capability(of);
+  capability.fs_type.clear();
+  return capability;
 }
+
+csi::CapacityRange at_least(std::uint64_t size) { return {.required = static_cast<std::int64_t>(size), .limit = 0}; }
 
 std::string text_of(std::uint64_t size) { return size_text(static_cast<std::int64_t>(size)); }
 
@@ -44,6 +47,20 @@ Result<void> by_holder(Result<void> result) {
     return Failure{Exit::busy, result.error().code, result.error().message};
   }
   return result;
+}
+
+void remember(std::vector<ClaimedVolume>& list, const ClaimedVolume& volume) {
+  if (std::ranges::find(list, volume) == list.end()) {
+    list.push_back(volume);
+  }
+}
+
+/// A call that takes something back: done also where the volume is no more.
+template <class Call>
+Result<void> undone(const char* call, const ClaimedVolume& volume, Patience& patience, Call attempt) {
+  auto done = patience.until_done(Waits::for_holders, [&](Timeout timeout) { return by_holder(attempt(timeout)); });
+  acted(call, volume.id);
+  return !done && done.error().code == "NOT_FOUND" ? Result<void>{mount::success()} : done;
 }
 
 }  // namespace
@@ -56,14 +73,33 @@ Result<void> refuse_twins(const std::string& claim, const KnownVolume& volume) {
                                    "; bind one of them to another claim (ordinalctl rebind)");
 }
 
+Result<void> refuse_other_units(const std::string& ordinal, const Claimed& claimed, const std::string& by) {
+  if (claimed.by.empty() || by.empty() || claimed.by == by) {
+    return mount::success();
+  }
+  return failure(Exit::busy, ordinal + " was claimed by " + claimed.by + ", which alone takes it back, and not " + by +
+                                 " (by hand: ordinalctl unclaim " + ordinal + ")");
+}
+
 Result<std::map<std::string, KnownVolume>> Claims::volumes(Patience& patience) {
   TRY(const auto all, patience.until_done(Waits::for_calls, [&](Timeout timeout) { return client_.list_volumes(timeout); }));
+  // Whose a volume is by now is no part of CSI's answers: what they say of a volume never changes, and `rebind` changes this.
+  TRY(const auto shown,
+      patience.until_done(Waits::for_calls, [&](Timeout timeout) { return session_.patient_admin(timeout).get("/v1/volumes"); }));
+  const std::string ours = std::string{claim_namespace} + "/";
+  std::map<std::string, std::string> claims;  // by id
+  for (const nlohmann::json& volume : list_at(shown, "volumes")) {
+    if (const std::string claim = text_at(volume, "claim"); claim.starts_with(ours)) {
+      claims.emplace(text_at(volume, "id"), claim.substr(ours.size()));
+    }
+  }
   std::map<std::string, KnownVolume> volumes;
   for (const csi::Volume& volume : all) {
-    const std::string claim = value_at(volume.context, pvc_name);
-    if (claim.empty() || value_at(volume.context, pvc_namespace) != claim_namespace) {
+    const auto known = claims.find(volume.id);
+    if (known == claims.end()) {
       continue;
     }
+    const std::string& claim = known->second;
     const auto [first, added] =
         volumes.emplace(claim, KnownVolume{.id = volume.id, .size = static_cast<std::uint64_t>(volume.capacity), .twin = {}});
     if (!added) {
@@ -75,7 +111,7 @@ Result<std::map<std::string, KnownVolume>> Claims::volumes(Patience& patience) {
 
 Result<KnownVolume> Claims::create(const ClaimTemplate& of, const std::string& claim, Patience& patience) {
   csi::CreateVolumeArgs args{
-      .name = claim, .capacity = at_least(of.size), .capabilities = {capability_of(of)}, .parameters = of.parameters, .requisite = {}};
+      .name = claim, .capacity = at_least(of.size), .capabilities = {new_capability(of)}, .parameters = of.parameters, .requisite = {}};
   args.parameters.emplace("identity", "ordinal");
   args.parameters.emplace(pvc_namespace, claim_namespace);
   args.parameters.emplace(pvc_name, claim);
@@ -160,8 +196,10 @@ Result<std::vector<ClaimedVolume>> Claims::places(const ClaimSet& set, std::int6
   return places;
 }
 
-Result<std::vector<ClaimedVolume>> Claims::claim(const ClaimSet& set, std::int64_t ordinal, const std::string& unit, Patience& patience) {
+Result<std::vector<ClaimedVolume>> Claims::claim(const ClaimSet& set, std::int64_t ordinal, const Claimant& claimant, Patience& patience) {
   const std::string name = ordinal_name(set, ordinal);
+  const Claimed before = load_claimed(name).value_or(Claimed{});
+  TRYV(refuse_other_units(name, before, claimant.by));
   TRY(const RootAccess access, look_up_access(set));
   TRY(const auto known, volumes(patience));
   for (const ClaimTemplate& of : set.templates) {
@@ -177,25 +215,29 @@ Result<std::vector<ClaimedVolume>> Claims::claim(const ClaimSet& set, std::int64
   }
 
   // What an older claim file put elsewhere goes first. It stays on the list until it is gone, whatever happens in between.
-  std::vector<ClaimedVolume> all = wanted;
+  Claimed now{.volumes = wanted, .by = before.by, .unit = before.unit};
+  if (const std::string unit = unit_of(set, ordinal); now.unit.empty() && claimant.unit == unit) {
+    now.unit = unit;  // until it is unclaimed: that one may run on when the file names another
+  }
   std::vector<ClaimedVolume> stale;
-  for (const ClaimedVolume& volume : load_claimed(name).value_or(std::vector<ClaimedVolume>{})) {
+  for (const ClaimedVolume& volume : before.volumes) {
     if (std::ranges::find(wanted, volume) == wanted.end()) {
       stale.push_back(volume);
-      all.push_back(volume);
+      now.volumes.push_back(volume);
     }
   }
-  TRYV(save_claimed(name, all));
+  TRYV(save_claimed(name, now));
   for (const ClaimedVolume& volume : stale) {
     TRYV(take_back(volume, patience));
   }
+  now.volumes = wanted;
   if (!stale.empty()) {
-    TRYV(save_claimed(name, wanted));
+    TRYV(save_claimed(name, now));
   }
 
   csi::StringMap holder{{"csi.storage.k8s.io/pod.namespace", claim_namespace}, {"csi.storage.k8s.io/pod.name", name}};
-  if (!unit.empty()) {
-    holder.emplace("ordinald.io/unit", unit);
+  if (!claimant.unit.empty()) {
+    holder.emplace("ordinald.io/unit", claimant.unit);
   }
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     const ClaimTemplate& of = set.templates[i];
@@ -221,7 +263,11 @@ Result<std::vector<ClaimedVolume>> Claims::claim(const ClaimSet& set, std::int64
     }
     TRYV(settle_root(wanted[i].target, access));
   }
-  TRYV(write_environment(set, ordinal));
+  if (!claimant.by.empty() && now.by != claimant.by) {  // not before it has them: who does not get them must keep nobody out
+    now.by = claimant.by;
+    TRYV(save_claimed(name, now));
+  }
+  TRYV(write_environment(set, ordinal, wanted));
   return wanted;
 }
 
@@ -238,6 +284,7 @@ Result<void> Claims::bring_up(const ClaimTemplate& of, const ClaimedVolume& volu
                          timeout);
   }));
   acted("NodeStageVolume", volume.id);
+  remember(staged_, volume);
   const std::string above = std::filesystem::path{volume.target}.parent_path();
   return patience.until_done(Waits::for_calls, [&](Timeout timeout) -> Result<void> {
     // Another ordinal's unclaim may tidy away a directory that both have, until this one is mounted in it.
@@ -252,6 +299,9 @@ Result<void> Claims::bring_up(const ClaimTemplate& of, const ClaimedVolume& volu
                                       .volume_context = holder},
                                      timeout);
     acted("NodePublishVolume", volume.id);
+    if (published) {
+      remember(published_, volume);
+    }
     if (!published && !std::filesystem::exists(above)) {
       return Failure{Exit::busy, "ABORTED", above + " was removed while " + volume.claim + " was being published; once more"};
     }
@@ -259,8 +309,27 @@ Result<void> Claims::bring_up(const ClaimTemplate& of, const ClaimedVolume& volu
   });
 }
 
+void Claims::give_back(const std::string& ordinal, Patience& patience) {
+  if (staged_.empty() || std::filesystem::exists(environment_path(ordinal))) {  // the last thing that a whole claim writes
+    return;
+  }
+  bool all = true;
+  std::ranges::reverse(staged_);
+  for (const ClaimedVolume& volume : staged_) {
+    if (std::ranges::find(published_, volume) != published_.end()) {
+      all = take_back(volume, patience) && all;
+      continue;
+    }
+    tidy_above(volume.target, volume.keeps);
+    all = unstage(volume, patience) && all;  // where somebody else has it published, the agent refuses
+  }
+  if (all) {
+    static_cast<void>(forget_claimed(ordinal));
+  }
+}
+
 Result<void> Claims::unclaim(const std::string& ordinal, const std::vector<ClaimedVolume>& expected, Patience& patience) {
-  std::vector<ClaimedVolume> volumes = load_claimed(ordinal).value_or(expected);
+  std::vector<ClaimedVolume> volumes = load_claimed(ordinal).value_or(Claimed{.volumes = expected, .by = {}, .unit = {}}).volumes;
   std::ranges::reverse(volumes);
   for (const ClaimedVolume& volume : volumes) {
     TRYV(take_back(volume, patience));
@@ -269,16 +338,15 @@ Result<void> Claims::unclaim(const std::string& ordinal, const std::vector<Claim
 }
 
 Result<void> Claims::take_back(const ClaimedVolume& volume, Patience& patience) {
-  const auto over = [&](const char* call, auto attempt) -> Result<void> {
-    auto done = patience.until_done(Waits::for_holders, [&](Timeout timeout) { return by_holder(attempt(timeout)); });
-    acted(call, volume.id);
-    return !done && done.error().code == "NOT_FOUND" ? Result<void>{mount::success()} : done;
-  };
-  TRYV(over("NodeUnpublishVolume",
-            [&](Timeout timeout) { return client_.unpublish({.volume_id = volume.id, .target_path = volume.target}, timeout); }));
+  TRYV(undone("NodeUnpublishVolume", volume, patience,
+              [&](Timeout timeout) { return client_.unpublish({.volume_id = volume.id, .target_path = volume.target}, timeout); }));
   tidy_above(volume.target, volume.keeps);
-  TRYV(over("NodeUnstageVolume",
-            [&](Timeout timeout) { return client_.unstage({.volume_id = volume.id, .staging_path = volume.staging}, timeout); }));
+  return unstage(volume, patience);
+}
+
+Result<void> Claims::unstage(const ClaimedVolume& volume, Patience& patience) {
+  TRYV(undone("NodeUnstageVolume", volume, patience,
+              [&](Timeout timeout) { return client_.unstage({.volume_id = volume.id, .staging_path = volume.staging}, timeout); }));
   tidy_above(volume.staging + "/.", claims_run_dir());
   return mount::success();
 }

@@ -12,9 +12,10 @@
 #include "agent/ctl/patience.hpp"
 #include "agent/ctl/session.hpp"
 
-/// What an orchestrator does for a StatefulSet's ordinal, done on one node for systemd: the agent is asked through its CSI socket alone.
+/// What an orchestrator does for a StatefulSet's ordinal, done on one node for systemd: through the agent's CSI socket, as any other's
+/// calls.
 ///
-/// A volume is found by its claim, which the agent's list of volumes shows: by any name, after a reboot, and after `rebind`. Every step can
+/// A volume is found by its claim, which the admin socket shows: by any name, after a reboot, and after `rebind`. Every step can
 /// be repeated, and is found done when it was. Whoever claims, unclaims, makes or deletes holds the ordinal's lock. Single-threaded.
 namespace ordinald::ctl {
 
@@ -31,6 +32,15 @@ struct KnownVolume {
 /// Refuses where two volumes have the claim.
 Result<void> refuse_twins(const std::string& claim, const KnownVolume& volume);
 
+/// Who claims.
+struct Claimant {
+  std::string unit{};  ///< whose processes have the volumes
+  std::string by{};    ///< the unit that runs ordinalctl; empty: a person
+};
+
+/// Refuses a unit where another one claimed the ordinal. A person may.
+Result<void> refuse_other_units(const std::string& ordinal, const Claimed& claimed, const std::string& by);
+
 class Claims {
  public:
   explicit Claims(Session& session) : session_(session), client_(session.endpoint()) {}
@@ -41,7 +51,11 @@ class Claims {
   /// Makes what is missing, grows, stages, publishes for `host/<ordinal>` with the unit, settles the roots. Answers the volumes in the
   /// order of the templates. Does not wait for who has one (status busy): the caller does, without the ordinal's lock, which who has it
   /// needs to give it back.
-  Result<std::vector<ClaimedVolume>> claim(const ClaimSet& set, std::int64_t ordinal, const std::string& unit, Patience& patience);
+  Result<std::vector<ClaimedVolume>> claim(const ClaimSet& set, std::int64_t ordinal, const Claimant& claimant, Patience& patience);
+
+  /// After a claim that failed for good: takes back what this object staged and published, unless the ordinal has been claimed whole by
+  /// now. What can't be taken back stays for the next claim or an unclaim.
+  void give_back(const std::string& ordinal, Patience& patience);
 
   /// Takes back what was claimed and keeps the volumes. `expected`: what a claim would have put where, for when it isn't known any more.
   Result<void> unclaim(const std::string& ordinal, const std::vector<ClaimedVolume>& expected, Patience& patience);
@@ -56,9 +70,12 @@ class Claims {
  private:
   Result<void> bring_up(const ClaimTemplate& of, const ClaimedVolume& volume, const csi::StringMap& holder, Patience& patience);
   Result<void> take_back(const ClaimedVolume& volume, Patience& patience);
+  Result<void> unstage(const ClaimedVolume& volume, Patience& patience);
 
   Session& session_;
   CsiClient client_;
+  std::vector<ClaimedVolume> staged_;     ///< by this object, in this order
+  std::vector<ClaimedVolume> published_;  ///< of these
 };
 
 }  // namespace ordinald::ctl

@@ -13,7 +13,7 @@
 namespace ordinald::ctl {
 namespace {
 
-constexpr std::chrono::seconds patience{2};
+constexpr std::chrono::seconds answer_patience{2};
 
 /// What is before the word to complete.
 struct Line {
@@ -129,7 +129,7 @@ class Values {
   }
 
   nlohmann::json ask(const std::string& target) {
-    const auto answer = AdminClient{session_.admin_socket(), patience}.get(target);
+    const auto answer = AdminClient{session_.admin_socket(), answer_patience}.get(target);
     return answer ? answer.value() : nlohmann::json::object();
   }
 

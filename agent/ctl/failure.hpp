@@ -1,6 +1,5 @@
 #pragma once
 
-#include <boost/outcome/result.hpp>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -34,7 +33,7 @@ struct Failure {
 };
 
 template <class T>
-using Result = boost::outcome_v2::result<T, Failure, boost::outcome_v2::policy::throw_bad_result_access<Failure, void>>;
+using Result = mount::Result<T, Failure>;
 
 inline Failure failure(Exit status, std::string message) { return {status, "", std::move(message)}; }
 

@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -18,6 +20,7 @@ namespace {
 using namespace ordinald::ctl;
 
 int run(int argc, char** argv) {
+  ::umask(022);                         // services enter the directories above their volumes; what is root's alone gets its mode by name
   std::setlocale(LC_CTYPE, "C.UTF-8");  // for the width of characters alone
   CLI::App app{"ordinalctl shows and steers ordinald, the storage agent of this node", "ordinalctl"};
   Session session{app};

@@ -9,7 +9,7 @@
 namespace ordinald::ctl {
 namespace {
 
-struct Options {
+struct OrphansOptions {
   bool repair = false;
   bool yes = false;
 };
@@ -47,16 +47,17 @@ void print_leftovers(Console& console, const nlohmann::json& leftovers) {
 
 void print_repaired(Console& console, const nlohmann::json& answer) {
   std::string repaired;
-  for (const auto& [kind, number] : object_at(answer, "repaired").items()) {
-    if (number.is_number() && number != 0) {
-      repaired += (repaired.empty() ? "" : ", ") + kind + " " + std::to_string(number.get<std::int64_t>());
+  const nlohmann::json& kinds = object_at(answer, "repaired");
+  for (const auto& [kind, value] : kinds.items()) {
+    if (const std::int64_t number = number_at(kinds, kind); number != 0) {
+      repaired += (repaired.empty() ? "" : ", ") + kind + " " + std::to_string(number);
     }
   }
   console.line({"repaired: ", Words{repaired.empty() ? "there was nothing to repair" : repaired, Tone::bold}});
   print_findings(console, list_at(answer, "findings"));
 }
 
-Result<Exit> orphans(Session& session, const Options& options) {
+Result<Exit> orphans(Session& session, const OrphansOptions& options) {
   if (options.repair && options.yes) {
     TRY(const nlohmann::json answer, session.admin().post("/v1/orphans/repair", nlohmann::json::object()));
     if (session.json()) {
@@ -80,7 +81,7 @@ Result<Exit> orphans(Session& session, const Options& options) {
 
 void add_orphans(CLI::App& app, Session& session) {
   CLI::App* command = app.add_subcommand("orphans", "What nobody owns: leftovers of crashes, and what needs a person");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<OrphansOptions>();
   command->add_flag("--repair", options->repair,
                     "Look and repair now what is safe to repair, in place of waiting for the agent's next round");
   command->add_flag("--yes", options->yes, "Do it; without it --repair shows what there is");

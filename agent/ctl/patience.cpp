@@ -9,7 +9,6 @@
 namespace ordinald::ctl {
 
 using std::chrono::milliseconds;
-using std::chrono::seconds;
 
 namespace {
 
@@ -17,11 +16,12 @@ constexpr milliseconds first_pause{50};
 constexpr milliseconds longest_pause{1000};
 constexpr milliseconds shortest_slice{1000};
 constexpr milliseconds longest_slice{10000};
-constexpr seconds between_lines{15};
+constexpr std::chrono::seconds between_lines{15};
 
 }  // namespace
 
-Patience::Patience(Session& session, std::string who, seconds timeout) : session_(session), who_(std::move(who)), timeout_(timeout) {}
+Patience::Patience(Session& session, std::string who, std::chrono::seconds timeout)
+    : session_(session), who_(std::move(who)), timeout_(timeout) {}
 
 milliseconds Patience::slice() const {
   const auto left = std::chrono::ceil<milliseconds>(begin_ + timeout_ - Clock::now());
@@ -55,7 +55,7 @@ void Patience::say(const std::string& reason) {
   }
   reason_ = reason;
   said_ = now;
-  const std::string line = who_ + ": waiting (" + duration_text(std::chrono::floor<seconds>(now - begin_)) + " of " +
+  const std::string line = who_ + ": waiting (" + duration_text(std::chrono::floor<std::chrono::seconds>(now - begin_)) + " of " +
                            duration_text(timeout_) + "): " + harmless(reason);
   session_.notes().raw(terminal ? "\r\x1b[K" + fitted(line, session_.notes().width() - 1) : line + "\n");
 }
@@ -72,7 +72,7 @@ Failure Patience::given_up(const Failure& last) {
   if (std::exchange(gave_up_, true)) {
     return last;  // an attempt within this one has said so
   }
-  const std::string lead = timeout_ > seconds{0} ? who_ + ": gave up after " + duration_text(timeout_) + ": " : who_ + ": ";
+  const std::string lead = timeout_ > std::chrono::seconds{0} ? who_ + ": gave up after " + duration_text(timeout_) + ": " : who_ + ": ";
   return Failure{last.status == Exit::unreachable ? Exit::unreachable : Exit::busy, last.code, lead + last.message};
 }
 

@@ -9,13 +9,13 @@
 namespace ordinald::ctl {
 namespace {
 
-struct Options {
+struct RebindOptions {
   std::string volume;
   std::string claim;
   bool yes = false;
 };
 
-Result<Exit> rebind(Session& session, const Options& options) {
+Result<Exit> rebind(Session& session, const RebindOptions& options) {
   const std::size_t slash = options.claim.find('/');
   if (slash == std::string::npos || slash == 0 || slash + 1 == options.claim.size() ||
       options.claim.find('/', slash + 1) != std::string::npos) {
@@ -64,6 +64,9 @@ Result<Exit> rebind(Session& session, const Options& options) {
   } else {
     session.console().line();
     session.console().line({Words{id, Tone::bold}, " belongs to ", Words{text_at(answer.value(), "claim"), Tone::bold}, " from now on."});
+    if (const std::string note = text_at(answer.value(), "note"); !note.empty()) {
+      session.console().line({Words{"Note: ", Tone::warning}, note});
+    }
   }
   return Exit::done;
 }
@@ -72,7 +75,7 @@ Result<Exit> rebind(Session& session, const Options& options) {
 
 void add_rebind(CLI::App& app, Session& session) {
   CLI::App* command = app.add_subcommand("rebind", "Give a kept volume to another claim; shows first who has had it");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<RebindOptions>();
   add_volume_argument(*command, options->volume);
   command->add_option("claim", options->claim, "NAMESPACE/CLAIM that it belongs to from now on")->type_name("CLAIM")->required();
   command->add_flag("--yes", options->yes, "Do it; without it, it is shown what would be done");

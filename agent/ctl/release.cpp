@@ -9,7 +9,7 @@
 namespace ordinald::ctl {
 namespace {
 
-struct Options {
+struct ReleaseOptions {
   std::string volume;
   std::string holder;
   std::string target;
@@ -27,11 +27,11 @@ bool is_named(const nlohmann::json& holder, const std::string& text) {
   return !text.empty() && ((!name.empty() && text == text_at(holder, "namespace") + "/" + name) || text == uid || text == unit);
 }
 
-bool is_meant(const nlohmann::json& hold, const Options& options) {
+bool is_meant(const nlohmann::json& hold, const ReleaseOptions& options) {
   return is_named(object_at(hold, "holder"), options.holder) && (options.target.empty() || options.target == text_at(hold, "target"));
 }
 
-Failure nobody(const std::string& id, const nlohmann::json& holds, const Options& options) {
+Failure nobody(const std::string& id, const nlohmann::json& holds, const ReleaseOptions& options) {
   std::string text = id + " is not held by " + options.holder + (options.target.empty() ? "" : " at " + options.target) + "; ";
   if (holds.empty()) {
     return failure(Exit::failed, text + "nobody holds it");
@@ -43,7 +43,7 @@ Failure nobody(const std::string& id, const nlohmann::json& holds, const Options
   return failure(Exit::failed, text);
 }
 
-Result<Exit> release(Session& session, const Options& options) {
+Result<Exit> release(Session& session, const ReleaseOptions& options) {
   TRY(const nlohmann::json explanation, session.admin().get(volume_path(options.volume) + "/explain"));
   const std::string id = text_at(explanation, "volume");
   nlohmann::json meant = nlohmann::json::array();
@@ -100,7 +100,7 @@ Result<Exit> release(Session& session, const Options& options) {
 
 void add_release(CLI::App& app, Session& session) {
   CLI::App* command = app.add_subcommand("release", "End a hold by hand; shows first what is still mounted where");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<ReleaseOptions>();
   add_volume_argument(*command, options->volume);
   command->add_option("--holder", options->holder, "Whose hold: NAMESPACE/NAME, a pod's uid, a unit, or unknown")
       ->type_name("HOLDER")

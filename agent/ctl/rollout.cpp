@@ -1,7 +1,10 @@
 #include "agent/ctl/rollout.hpp"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -41,10 +44,11 @@ Failure fault(ServiceManager& manager, const std::string& unit, const std::strin
 
 bool is_over(const UnitState& state) { return state.active == "failed" || state.active == "inactive"; }
 
-/// When a rollout began, and with which files.
+/// When a rollout began, with which files, and how far down it was asked to go and has been.
 struct Beginning {
   std::chrono::microseconds at{0};
   std::string files{};
+  std::optional<std::int64_t> done_down_to{};
 };
 
 std::optional<Beginning> load(const std::string& memory) {
@@ -54,13 +58,20 @@ std::optional<Beginning> load(const std::string& memory) {
       !document["beganMonotonicMicroseconds"].is_number_integer() || !document["files"].is_string()) {
     return std::nullopt;
   }
-  return Beginning{.at = std::chrono::microseconds{document["beganMonotonicMicroseconds"].get<std::int64_t>()},
-                   .files = document["files"].get<std::string>()};
+  Beginning beginning{.at = std::chrono::microseconds{document["beganMonotonicMicroseconds"].get<std::int64_t>()},
+                      .files = document["files"].get<std::string>()};
+  if (const auto down_to = document.find("doneDownTo"); down_to != document.end() && down_to->is_number_integer()) {
+    beginning.done_down_to = down_to->get<std::int64_t>();
+  }
+  return beginning;
 }
 
 Result<void> save(const std::string& memory, const Beginning& beginning) {
   const std::filesystem::path path{memory};
-  const nlohmann::json document{{"beganMonotonicMicroseconds", beginning.at.count()}, {"files", beginning.files}};
+  nlohmann::json document{{"beganMonotonicMicroseconds", beginning.at.count()}, {"files", beginning.files}};
+  if (beginning.done_down_to) {
+    document["doneDownTo"] = *beginning.done_down_to;
+  }
   TRYV(agent::write_file(path.parent_path(), path.filename(), document.dump() + "\n", agent::Durability::until_reboot));
   return mount::success();
 }
@@ -107,6 +118,35 @@ Result<void> run_job(ServiceManager& manager, Job job, const std::string& unit, 
   return fault(manager, unit, (job == Job::stop ? "it did not stop: " : "it did not start: ") + why);
 }
 
+/// What is to be stopped of an ordinal.
+struct Leaver {
+  std::int64_t ordinal = 0;
+  std::string unit{};
+};
+
+/// Of the ordinals of `before`, and of those that are claimed, each unit that `after` has not; highest first.
+Result<std::vector<Leaver>> leaving(ServiceManager& manager, const ClaimSet& before, const ClaimSet& after, const ClaimedUnits& claimed) {
+  std::map<std::int64_t, std::string, std::greater<>> all{claimed.begin(), claimed.end()};
+  for (const std::int64_t ordinal : ordinals(before)) {
+    all.try_emplace(ordinal);
+  }
+  std::vector<Leaver> gone;
+  for (const auto& [ordinal, held] : all) {
+    const std::string was = unit_of(before, ordinal);
+    const std::string is = has_ordinal(after, ordinal) ? unit_of(after, ordinal) : std::string{};
+    if (!held.empty() && held != was && held != is) {
+      TRY(const UnitState state, manager.state(held));
+      if (!is_over(state)) {  // else the claim may be its successor's by now
+        gone.push_back({ordinal, held});
+      }
+    }
+    if (!was.empty() && was != is) {
+      gone.push_back({ordinal, was});
+    }
+  }
+  return gone;
+}
+
 std::string names(const ClaimSet& set, std::int64_t from, std::int64_t down_to) {
   std::string text;
   for (std::int64_t ordinal = from; ordinal >= down_to; --ordinal) {
@@ -139,7 +179,7 @@ Result<void> await_ready(ServiceManager& manager, const std::string& unit, std::
     if (active) {
       since = state.active_since;
     }
-    const std::string now = active ? "active, waiting " + std::to_string(min_ready.count()) + " s for it to stay so" : condition(state);
+    const std::string now = active ? fmt::format("active, waiting {} s for it to stay so", min_ready.count()) : condition(state);
     if (now != said) {
       say(unit + ": " + now);
       said = now;
@@ -153,9 +193,18 @@ Result<void> await_ready(ServiceManager& manager, const std::string& unit, std::
 }
 
 Result<RolledOut> roll_out(ServiceManager& manager, const ClaimSet& set, const RolloutOrder& order, const Say& say) {
+  TRY(const UnitChanges late, unit_changes(manager, set, set, order.claimed));
+  if (!late.stop.empty()) {  // restarted beside it, another would have the same volume
+    return failure(Exit::failed, late.stop.front() + " runs, which the claim file of " + set.name +
+                                     " names no more: `ordinalctl apply` of that file stops it and starts what is named by now");
+  }
   TRYV(manager.reload());
   TRY(const std::string files, files_of(manager, set, order.claim_text));
+  const std::int64_t lowest = std::max(set.start_ordinal, order.partition);
   auto beginning = order.anew ? std::nullopt : load(order.memory);
+  if (beginning && beginning->done_down_to && lowest >= *beginning->done_down_to) {
+    beginning.reset();  // it was done: this is another one
+  }
   if (beginning && beginning->files != files) {
     say(set.name + ": its files were changed since the rollout began, which begins anew");
     beginning.reset();
@@ -166,7 +215,6 @@ Result<RolledOut> roll_out(ServiceManager& manager, const ClaimSet& set, const R
   }
   RolledOut done;
   const std::int64_t highest = set.start_ordinal + set.replicas - 1;
-  const std::int64_t lowest = std::max(set.start_ordinal, order.partition);
   for (std::int64_t ordinal = highest; ordinal >= lowest; --ordinal) {
     const std::string unit = unit_of(set, ordinal);
     const auto step = [&]() -> Result<void> {
@@ -194,22 +242,38 @@ Result<RolledOut> roll_out(ServiceManager& manager, const ClaimSet& set, const R
   if (lowest == set.start_ordinal) {
     const std::filesystem::path path{order.memory};
     TRYV(agent::remove_file(path.parent_path(), path.filename(), agent::Durability::until_reboot));
+  } else {
+    beginning->done_down_to = lowest;
+    TRYV(save(order.memory, *beginning));
   }
   return done;
 }
 
-Result<void> follow(ServiceManager& manager, const ClaimSet& before, const ClaimSet& after, const std::vector<std::int64_t>& claimed,
-                    std::chrono::seconds timeout, const Say& say) {
-  // What goes, before systemd hears of the new file: until then its unit is bound to its claim.
-  std::set<std::int64_t, std::greater<>> gone{claimed.begin(), claimed.end()};
-  for (const std::int64_t ordinal : ordinals(before)) {
-    gone.insert(ordinal);
-  }
-  for (const std::int64_t ordinal : gone) {
-    const std::string unit = unit_of(before, ordinal);
-    if (unit.empty() || (has_ordinal(after, ordinal) && unit == unit_of(after, ordinal))) {
-      continue;
+Result<UnitChanges> unit_changes(ServiceManager& manager, const ClaimSet& before, const ClaimSet& after, const ClaimedUnits& claimed) {
+  UnitChanges changes;
+  TRY(const auto gone, leaving(manager, before, after, claimed));
+  for (const auto& [ordinal, unit] : gone) {
+    TRY(const UnitState state, manager.state(unit));
+    if (!is_over(state)) {
+      changes.stop.push_back(unit);
     }
+  }
+  if (!after.unit.empty()) {
+    for (const std::int64_t ordinal : ordinals(after)) {
+      TRY(const UnitState state, manager.state(unit_of(after, ordinal)));
+      if (state.active != "active") {
+        changes.start.push_back(unit_of(after, ordinal));
+      }
+    }
+  }
+  return changes;
+}
+
+Result<void> follow(ServiceManager& manager, const ClaimSet& before, const ClaimSet& after, const ClaimedUnits& claimed,
+                    std::chrono::seconds timeout, const Say& say) {
+  // Before systemd hears of the new file: until then a unit is bound to its claim.
+  TRY(const auto gone, leaving(manager, before, after, claimed));
+  for (const auto& [ordinal, unit] : gone) {
     TRY(const UnitState state, manager.state(unit));
     if (!is_over(state)) {
       say(ordinal_name(before, ordinal) + ": stopping " + unit);
@@ -222,7 +286,8 @@ Result<void> follow(ServiceManager& manager, const ClaimSet& before, const Claim
     return mount::success();
   }
   if (after.replicas == 0) {
-    return run_job(manager, Job::stop, target_of(after), timeout, say);
+    TRY(const UnitState target, manager.state(target_of(after)));  // of a deletion that goes on, systemd may have none any more
+    return is_over(target) ? mount::success() : run_job(manager, Job::stop, target_of(after), timeout, say);
   }
   for (const std::int64_t ordinal : ordinals(after)) {
     const std::string unit = unit_of(after, ordinal);

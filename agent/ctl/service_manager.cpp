@@ -1,9 +1,12 @@
 #include "agent/ctl/service_manager.hpp"
 
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <systemd/sd-bus.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-journal.h>
 
+#include <array>
 #include <cstdlib>
 #include <ctime>
 #include <map>
@@ -12,6 +15,7 @@
 #include <utility>
 
 #include "mount/error.hpp"
+#include "mount/unique_fd.hpp"
 
 namespace ordinald::ctl {
 namespace {
@@ -70,6 +74,24 @@ const char* method_of(Job job) {
 }
 
 const char* word_of(Job job) { return job == Job::start ? "starting " : job == Job::stop ? "stopping " : "restarting "; }
+
+/// Has the journal take in all that was printed until now, as `journalctl --sync` does: what a unit says when it fails may be on its way
+/// yet when systemd calls its job failed. Without an answer in time the journal is read as it is.
+void sync_journal() {
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/io.systemd.journal"};
+  constexpr std::string_view call{"{\"method\":\"io.systemd.Journal.Synchronize\"}"};
+  constexpr timeval patience{.tv_sec = 5, .tv_usec = 0};
+  const mount::UniqueFd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  if (!fd || ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0 ||
+      ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return;
+  }
+  const std::string message = std::string{call} + '\0';  // which ends a message there (varlink.org)
+  std::array<char, 256> answer{};
+  if (::send(fd.get(), message.data(), message.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(message.size())) {
+    static_cast<void>(::recv(fd.get(), answer.data(), answer.size(), 0) < 0);
+  }
+}
 
 class Systemd : public ServiceManager {
  public:
@@ -143,6 +165,7 @@ class Systemd : public ServiceManager {
 
   std::vector<std::string> last_lines(const std::string& unit, std::size_t count) override {
     std::vector<std::string> lines;
+    sync_journal();
     sd_journal* journal = nullptr;
     if (::sd_journal_open(&journal, SD_JOURNAL_LOCAL_ONLY) < 0) {
       return lines;

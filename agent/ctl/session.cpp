@@ -94,6 +94,11 @@ std::string text_at(const nlohmann::json& object, std::string_view key) {
 
 std::int64_t number_at(const nlohmann::json& object, std::string_view key) {
   const nlohmann::json* value = member(object, key);
+  if (value != nullptr && value->is_number_float()) {
+    const double number = value->get<double>();
+    constexpr double beyond = 9.2e18;  // a conversion of more is undefined
+    return number > -beyond && number < beyond ? static_cast<std::int64_t>(number) : 0;
+  }
   return value != nullptr && value->is_number() ? value->get<std::int64_t>() : 0;
 }
 

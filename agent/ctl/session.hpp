@@ -35,6 +35,9 @@ class Session {
   [[nodiscard]] bool json() const { return output_ == "json"; }
   [[nodiscard]] AdminClient admin() const { return AdminClient{admin_socket_}; }
 
+  /// For what may take long.
+  [[nodiscard]] AdminClient patient_admin(std::chrono::milliseconds timeout) const { return AdminClient{admin_socket_, timeout}; }
+
   /// stdout. With `--output json` nothing but print_json may write there.
   Console& console();
   /// stderr: progress and warnings, also with `--output json`.

@@ -25,7 +25,61 @@ std::vector<Step> beyond(const ClaimSet& set, const std::map<std::string, KnownV
   return steps;
 }
 
+std::string or_default(const std::string& text) { return text.empty() ? "the agent's default" : text; }
+
+void add_word(std::string& text, const std::string& word) { text += (text.empty() ? "" : ", ") + word; }
+
+/// What of a template only its making reads.
+std::string made_otherwise(const ClaimTemplate& before, const ClaimTemplate& after) {
+  std::string text;
+  if (before.fs_type != after.fs_type) {
+    add_word(text, "fsType " + or_default(before.fs_type) + " -> " + or_default(after.fs_type));
+  }
+  if (before.pool != after.pool) {
+    add_word(text, "pool " + or_default(before.pool) + " -> " + or_default(after.pool));
+  }
+  if (before.parameters != after.parameters) {
+    add_word(text, "parameters");
+  }
+  return text;
+}
+
 }  // namespace
+
+std::vector<std::string> late_changes(const ClaimSet& before, const ClaimSet& after, const std::map<std::string, KnownVolume>& volumes) {
+  std::vector<std::string> said;
+  std::string claimed_anew;
+  for (const ClaimTemplate& of : after.templates) {
+    const auto old = std::ranges::find(before.templates, of.name, &ClaimTemplate::name);
+    if (old == before.templates.end()) {
+      add_word(claimed_anew, "template " + of.name);
+      continue;
+    }
+    if (old->mount_options != of.mount_options || old->mode != of.mode) {
+      add_word(claimed_anew, std::string{old->mode != of.mode ? "accessMode" : "mountOptions"} + " of " + of.name);
+    }
+    const std::string changed = made_otherwise(*old, of);
+    std::string there;
+    for (const Step& step : plan_deletion(after, volumes)) {  // of all ordinals, also of those scaled away
+      if (step.of == of.name) {
+        add_word(there, step.claim);
+      }
+    }
+    if (!changed.empty() && !there.empty()) {
+      said.push_back("template " + of.name + ": " + changed + ": for volumes made from now on; as they were made stay " + there);
+    }
+  }
+  if (before.mount_path != after.mount_path) {
+    add_word(claimed_anew, "mountPath");
+  }
+  if (before.owner != after.owner || before.group != after.group || before.mode != after.mode) {
+    add_word(claimed_anew, "owner, group and mode");
+  }
+  if (!claimed_anew.empty() && before.replicas > 0) {
+    said.push_back(claimed_anew + ": from an ordinal's next claim on, that is, when its unit was stopped and is started again");
+  }
+  return said;
+}
 
 std::vector<Step> plan_set(const ClaimSet& set, const std::map<std::string, KnownVolume>& volumes) {
   std::vector<Step> steps;

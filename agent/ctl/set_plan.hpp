@@ -34,6 +34,9 @@ std::vector<Step> plan_set(const ClaimSet& set, const std::map<std::string, Know
 /// Of the whole set, by whenDeleted; what scaling down has left is kept.
 std::vector<Step> plan_deletion(const ClaimSet& set, const std::map<std::string, KnownVolume>& volumes);
 
+/// What a changed claim file says that does not reach volumes that there are, or not before the next claim: a sentence each.
+std::vector<std::string> late_changes(const ClaimSet& before, const ClaimSet& after, const std::map<std::string, KnownVolume>& volumes);
+
 /// Whether anything is to be done.
 bool changes_anything(const std::vector<Step>& steps);
 

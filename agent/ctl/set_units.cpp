@@ -3,6 +3,7 @@
 #include <systemd/sd-daemon.h>
 #include <CLI/App.hpp>
 #include <CLI/Validators.hpp>
+#include <algorithm>
 #include <memory>
 
 #include "agent/ctl/claim_place.hpp"
@@ -26,6 +27,19 @@ struct RolloutOptions {
   bool anew = false;
 };
 
+ClaimedUnits claimed_units(const std::string& set) {
+  ClaimedUnits claimed;
+  for (const std::int64_t ordinal : claimed_ordinals(set)) {
+    claimed[ordinal] = load_claimed(set + "-" + std::to_string(ordinal)).value_or(Claimed{}).unit;
+  }
+  return claimed;
+}
+
+bool concerns_systemd(const ClaimSet& before, const ClaimSet& after, const ClaimedUnits& claimed) {
+  const auto has_unit = [](const auto& each) { return !each.second.empty(); };
+  return (!before.unit.empty() || !after.unit.empty() || std::ranges::any_of(claimed, has_unit)) && has_systemd();
+}
+
 Say say_to(Session& session) {
   return [&session](const std::string& text) { session.notes().line(text); };
 }
@@ -40,6 +54,7 @@ Result<Exit> rollout(Session& session, const RolloutOptions& options) {
   if (set.unit.empty()) {
     return failure(Exit::usage, file + " names no unit: there is nothing that systemd runs");
   }
+  TRYV(refuse_shared_claims(session.claims_dir(), set));  // another's services are not ours to restart
   RolledOut done;
   if (set.update == Update::on_delete) {
     session.notes().line(set.name + ": updateStrategy is OnDelete, so nothing is restarted; by hand: systemctl restart " +
@@ -53,7 +68,8 @@ Result<Exit> rollout(Session& session, const RolloutOptions& options) {
                              .timeout = std::chrono::seconds{options.timeout},
                              .anew = options.anew,
                              .claim_text = text,
-                             .memory = claims_run_dir() + "/" + set.name + ".rollout"};
+                             .memory = claims_run_dir() + "/" + set.name + ".rollout",
+                             .claimed = claimed_units(set.name)};
     TRY(done, roll_out(*manager, set, order, say_to(session)));
     session.notes().line({Words{set.name + ": done", Tone::good}});
   }
@@ -93,12 +109,31 @@ Result<Exit> ready(Session& session, const ReadyOptions& options) {
 
 }  // namespace
 
+Result<UnitChanges> units_to_follow(const ClaimSet& before, const ClaimSet& after) {
+  const ClaimedUnits claimed = claimed_units(after.name);
+  if (!concerns_systemd(before, after, claimed)) {
+    return UnitChanges{};
+  }
+  TRY(const auto manager, connect_service_manager());
+  return unit_changes(*manager, before, after, claimed);
+}
+
 Result<void> follow_set(Session& session, const ClaimSet& before, const ClaimSet& after) {
-  if ((before.unit.empty() && after.unit.empty()) || !has_systemd()) {
+  const ClaimedUnits claimed = claimed_units(after.name);
+  if (!concerns_systemd(before, after, claimed)) {
     return mount::success();
   }
   TRY(const auto manager, connect_service_manager());
-  return follow(*manager, before, after, claimed_ordinals(after.name), follow_timeout, say_to(session));
+  return follow(*manager, before, after, claimed, follow_timeout, say_to(session));
+}
+
+Result<void> reload_for(const ClaimSet& set) {
+  if (!concerns_systemd(set, set, {})) {
+    return mount::success();
+  }
+  TRY(const auto manager, connect_service_manager());
+  TRYV(manager->reload());
+  return mount::success();
 }
 
 void add_rollout(CLI::App& app, Session& session) {

@@ -45,9 +45,10 @@ void print_status(Console& console, const nlohmann::json& status) {
                   findings == 1 ? " that needs a person: `ordinalctl orphans`" : " that need a person: `ordinalctl orphans`"});
   }
   std::string repairs;
-  for (const auto& [kind, number] : object_at(status, "repairs").items()) {
-    if (number.is_number() && number != 0) {
-      repairs += (repairs.empty() ? "" : ", ") + kind + " " + std::to_string(number.get<std::int64_t>());
+  const nlohmann::json& kinds = object_at(status, "repairs");
+  for (const auto& [kind, value] : kinds.items()) {
+    if (const std::int64_t number = number_at(kinds, kind); number != 0) {
+      repairs += (repairs.empty() ? "" : ", ") + kind + " " + std::to_string(number);
     }
   }
   if (!repairs.empty()) {

@@ -115,7 +115,12 @@ std::optional<Time> parse_time(std::string_view text) {
   if (std::string_view{rest} != "Z") {
     return {};
   }
-  return std::chrono::system_clock::from_time_t(::timegm(&parts));
+  const std::time_t seconds = ::timegm(&parts);
+  constexpr auto last = std::chrono::floor<std::chrono::seconds>(Time::max().time_since_epoch()).count();
+  if (seconds < 0 || seconds > last) {
+    return {};
+  }
+  return std::chrono::system_clock::from_time_t(seconds);
 }
 
 std::string ago_text(std::string_view text, Time now) {

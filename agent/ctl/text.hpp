@@ -28,7 +28,8 @@ std::string size_text(std::int64_t bytes);
 /// `12 s`, `3 min`, `3 h`, `5 d`: the largest unit that there is at least one of.
 std::string duration_text(std::chrono::seconds duration);
 
-/// `2026-01-31T21:03:04Z`, with or without a fraction, as the agent writes times. None for all else.
+/// `2026-01-31T21:03:04Z`, with or without a fraction, as the agent writes times. None for all else, and for
+/// years before 1970 or after 2261, which the clock's type can't hold.
 std::optional<Time> parse_time(std::string_view text);
 
 /// A time with how long ago it was: `2026-01-31T21:03:04Z (3 h ago)`; the text itself where it is no time.

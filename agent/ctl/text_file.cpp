@@ -69,6 +69,14 @@ mount::Result<void> replace_text_file(const std::string& path, std::string_view 
   return written;
 }
 
+mount::Result<void> rename_text_file(const std::string& path, const std::string& to) {
+  if (::rename(path.c_str(), to.c_str()) != 0 && errno != ENOENT) {
+    return errno_error(errno, "renaming " + path + " to " + to);
+  }
+  acted("renaming to", to);
+  return agent::sync_directory(std::filesystem::path{path}.parent_path().string());
+}
+
 mount::Result<void> remove_text_file(const std::string& path) {
   const std::filesystem::path whole{path};
   return agent::remove_file(whole.parent_path().string(), whole.filename().string(), agent::Durability::power_loss);

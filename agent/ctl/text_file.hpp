@@ -13,6 +13,9 @@ namespace ordinald::ctl {
 /// file that is a mount of its own, as a container's /etc/hosts is.
 mount::Result<void> replace_text_file(const std::string& path, std::string_view text);
 
+/// Gives it another name in its directory, durably; what had that is replaced. No such file is success: it was done.
+mount::Result<void> rename_text_file(const std::string& path, const std::string& to);
+
 /// Removes it, durably. No such file is success.
 mount::Result<void> remove_text_file(const std::string& path);
 

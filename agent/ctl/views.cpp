@@ -38,7 +38,9 @@ void print_pools(Console& console, const nlohmann::json& pools) {
     const bool healthy = flag_at(pool, "healthy");
     const std::int64_t total = number_at(pool, "total");
     const std::int64_t used = number_at(pool, "used");
-    const std::string share = total > 0 ? " (" + std::to_string(used * 100 / total) + "%)" : "";
+    const bool sane = total > 0 && used >= 0 && used <= total;
+    const std::string share =
+        sane ? " (" + std::to_string(static_cast<int>(100.0 * static_cast<double>(used) / static_cast<double>(total))) + "%)" : "";
     const std::string provisioning = text_at(pool, "provisioning");
     table.rows.push_back({text_at(pool, "name"), text_at(pool, "kind") + (provisioning.empty() ? "" : " " + provisioning),
                           std::to_string(number_at(pool, "volumes")), size_text(total), size_text(used) + share,

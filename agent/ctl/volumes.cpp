@@ -11,7 +11,7 @@
 namespace ordinald::ctl {
 namespace {
 
-struct Options {
+struct VolumesOptions {
   bool watch = false;
   double interval = 2;  // seconds
 };
@@ -58,12 +58,15 @@ void print_volumes(Console& console, const nlohmann::json& volumes) {
     const std::string claim = text_at(volume, "claim");
     const std::string fs_type = text_at(volume, "fsType");
     const auto& publications = list_at(volume, "publications");
-    const bool published = !publications.empty();
+    const auto& found = list_at(volume, "found");
     table.rows.push_back({text_at(volume, "id"), claim.empty() ? "-" : claim, size_text(number_at(volume, "size")),
                           fs_type.empty() ? "block" : fs_type, state_words(text_at(volume, "state")),
-                          joined(publications, [](const nlohmann::json& entry) { return holder_text(object_at(entry, "holder")); }),
-                          published ? joined(publications, [](const nlohmann::json& entry) { return text_at(entry, "target"); })
-                                    : joined(list_at(volume, "stages"), [](const nlohmann::json& entry) { return text_at(entry, "path"); }),
+                          publications.empty() && !found.empty()
+                              ? "unknown"
+                              : joined(publications, [](const nlohmann::json& entry) { return holder_text(object_at(entry, "holder")); }),
+                          !publications.empty() ? joined(publications, [](const nlohmann::json& entry) { return text_at(entry, "target"); })
+                                                : joined(found.empty() ? list_at(volume, "stages") : found,
+                                                         [](const nlohmann::json& entry) { return text_at(entry, "path"); }),
                           health_words(list_at(volume, "health"))});
   }
   console.table(table);
@@ -92,7 +95,8 @@ void show(Session& session, const nlohmann::json& answer) {
   std::string last;
   while (true) {
     const auto answer = session.admin().get("/v1/volumes");
-    const std::string shown = answer ? answer.value().dump() : answer.error().message;
+    const std::string shown =
+        answer ? answer.value().dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) : answer.error().message;
     if (redraw) {
       console.clear();
       console.line({Words{"every " + std::to_string(static_cast<int>(interval.count())) + " s; Ctrl-C ends it", Tone::faint}});
@@ -110,7 +114,7 @@ void show(Session& session, const nlohmann::json& answer) {
   }
 }
 
-Result<Exit> volumes(Session& session, const Options& options) {
+Result<Exit> volumes(Session& session, const VolumesOptions& options) {
   if (options.watch) {
     watch(session, std::chrono::duration<double>{options.interval});
   }
@@ -123,7 +127,7 @@ Result<Exit> volumes(Session& session, const Options& options) {
 
 void add_volumes(CLI::App& app, Session& session) {
   CLI::App* command = app.add_subcommand("volumes", "Every volume: whose it is, who has it and where");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<VolumesOptions>();
   command->add_flag("--watch", options->watch, "Show it again and again, until Ctrl-C");
   command->add_option("--interval", options->interval, "Seconds between two looks of --watch")
       ->type_name("SECONDS")

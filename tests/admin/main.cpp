@@ -1,8 +1,7 @@
-#define CATCH_CONFIG_RUNNER
-#include <catch2/catch.hpp>
 #include <cstdio>
 #include <exception>
 
+#include "tests/support/catch_session.hpp"
 #include "tests/support/mount_namespace.hpp"
 
 /// The admin interface: each route and refusal over its socket, on real mounts. Needs root.
@@ -10,7 +9,7 @@ int main(int argc, char** argv) {
   using namespace ordinald::testing;
   try {
     enter_private_mount_namespace();
-    return Catch::Session().run(argc, argv);
+    return run_catch(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "test_admin: %s\n", error.what());
     return 1;

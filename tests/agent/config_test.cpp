@@ -235,6 +235,11 @@ TEST_CASE("what must hold among a pool's keys and among pools", "[config]") {
   CHECK_THAT(refusal(pool(R"("name":"a","directory":"/b")")), Catch::StartsWith("pools[1].name: expected a name that no other pool has"));
   CHECK_THAT(refusal(pool(R"("name":"b","directory":"/./a/")")),
              Catch::StartsWith("pools[1].directory: expected a directory that no other pool has"));
+  CHECK_THAT(refusal(pool(R"("name":"b","directory":"/a/b")")),
+             Catch::StartsWith("pools[1].directory: expected a directory apart from pool a's, /a, found"));
+  CHECK_THAT(refusal(pool(R"("name":"b","directory":"/")")),
+             Catch::StartsWith("pools[1].directory: expected a directory apart from pool a's"));
+  CHECK(refusal(pool(R"("name":"b","directory":"/ab")")) == "accepted");
   CHECK_THAT(refusal(pool_with(R"("provisioning":"thick","overcommit":1)")),
              Catch::StartsWith("pools[1].overcommit: expected it to be left out"));
   CHECK_THAT(refusal(R"({"pools":[{"name":"a","directory":"/a","default":true},{"name":"b","directory":"/b","default":true}]})"),
@@ -264,6 +269,57 @@ TEST_CASE("a single setting follows the file's rules and names its origin", "[co
   CHECK(set_string(config, "logLevel", "loud", "--log-level").error().message ==
         R"(--log-level: expected "trace", "debug", "info", "warn" or "error", found "loud")");
   CHECK(set_string(config, "runDir", "/\xff", "--run-dir").error().message == R"(--run-dir: expected UTF-8 text, found "/\ufffd")");
+}
+
+TEST_CASE("no two things are told to lie in one place", "[config]") {
+  const auto completed = [](const std::string& members) {
+    Config config = parsed(R"({"nodeId":"n",)" + members + "}");
+    const Result<void> done = complete_config(config, "");
+    CHECK((done || done.error().code == mount::ErrorCode::invalid_argument));
+    return done ? "accepted" : done.error().message;
+  };
+  const auto with_pool = [&](const std::string& directory) {
+    return completed(R"("stateDir":"/s","runDir":"/r","pools":[{"name":"a","directory":"/a"},{"name":"b","directory":")" + directory +
+                     "\"}]");
+  };
+  struct Case {
+    std::string members;
+    std::string expected;
+  };
+  for (const Case& each : std::vector<Case>{
+           {R"("stateDir":"/")", "stateDir: expected a directory of the agent's own, found /"},
+           {R"("runDir":"/")", "runDir: expected a directory of the agent's own, found /"},
+           {R"("stateDir":"/x","runDir":"/x/")",
+            "runDir: expected a directory apart from stateDir, /x, neither in it nor above it, found /x"},
+           {R"("stateDir":"/x","runDir":"/x/run")", "runDir: expected a directory apart from stateDir, /x,"},
+           {R"("stateDir":"/x/state","runDir":"/x")", "runDir: expected a directory apart from stateDir, /x/state,"},
+           {R"("runDir":"/r","adminSocket":"/r/ledger")",
+            "adminSocket: expected a path apart from what the agent keeps in runDir as ledger, found /r/ledger"},
+           {R"("runDir":"/r","adminSocket":"/r")", "adminSocket: expected another path than that of runDir, found /r"},
+           {R"("stateDir":"/s","endpoint":"unix:///s/volumes/csi.sock")",
+            "endpoint: expected a path apart from what the agent keeps in stateDir as volumes, found /s/volumes/csi.sock"},
+           {R"("runDir":"/r","endpoint":"unix:///r/lock")", "endpoint: expected a path apart from what the agent keeps in runDir as lock"},
+           {R"("runDir":"/x/r","endpoint":"unix:///x")", "endpoint: expected a path of its own, not the directory /x/r or one above it"},
+           {R"("adminSocket":"/a","pools":[{"name":"a","directory":"/a"}])",
+            "adminSocket: expected a path of its own, not the directory /a or one above it, found /a"},
+       }) {
+    INFO(each.members);
+    CHECK_THAT(completed(each.members), Catch::StartsWith(each.expected));
+  }
+  CHECK(with_pool("/s") == "pools[1].directory: expected another path than that of stateDir, found /s");
+  CHECK(with_pool("/r") == "pools[1].directory: expected another path than that of runDir, found /r");
+  for (const std::string own : {"volumes", "volumes/b", "undo", "lock"}) {
+    CHECK_THAT(with_pool("/s/" + own),
+               Catch::StartsWith("pools[1].directory: expected a path apart from what the agent keeps in stateDir as"));
+  }
+  for (const std::string own : {"ledger", "ledger/b", "workers", "lock", "key", "pools.json"}) {
+    CHECK_THAT(with_pool("/r/" + own),
+               Catch::StartsWith("pools[1].directory: expected a path apart from what the agent keeps in runDir as"));
+  }
+  for (const std::string good : {"/s/pools/b", "/s/volumes2", "/s/b", "/sb"}) {
+    CHECK(with_pool(good) == "accepted");
+  }
+  CHECK(completed(R"("stateDir":"/x","runDir":"/x-run","endpoint":"unix:///x/csi.sock","adminSocket":"/x-run/a")") == "accepted");
 }
 
 TEST_CASE("what is filled in follows the other settings, and the same rules", "[config]") {

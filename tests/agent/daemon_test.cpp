@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -304,6 +305,26 @@ TEST_CASE("a bad option or configuration: status 2, the key's path, and nothing 
   CHECK_FALSE(fs::exists(daemon.run_dir()));
 }
 
+TEST_CASE("two directories that are one by a symlink: status 2 and both keys", "[daemon][root]") {
+  const TempDir temp{"daemon"};
+  Daemon daemon{temp.path()};
+  const std::string pool = temp.path() / "pool";
+  const std::string link = temp.path() / "link";
+  fs::create_directory(pool);
+  fs::create_directory_symlink(pool, link);
+  const std::string file = temp.path() / "agent.json";
+  write_file(file, R"({"pools":[{"name":"a","directory":")" + pool + R"("},{"name":"b","directory":")" + link + R"("}]})");
+  daemon.launch({"--config", file});
+  CHECK(daemon.wait() == 2);
+  CHECK_THAT(daemon.log(), Catch::Contains("pools[1].directory: expected a directory apart from that of pools[0], found " + link +
+                                           ", which is the same one as " + pool));
+
+  fs::create_directory(daemon.state_dir());
+  fs::create_directory_symlink(daemon.state_dir(), temp.path() / "run2");
+  daemon.launch({"--run-dir", temp.path() / "run2"});
+  CHECK(daemon.wait() == 2);
+}
+
 TEST_CASE("--check-config prints the effective configuration and makes nothing", "[daemon]") {
   const TempDir temp{"daemon"};
   Daemon daemon{temp.path()};
@@ -322,8 +343,9 @@ TEST_CASE("--check-config prints the effective configuration and makes nothing",
 TEST_CASE("each line of a JSON log is an object", "[daemon][root]") {
   const TempDir temp{"daemon"};
   Daemon daemon{temp.path()};
-  daemon.start({"--log-format", "json", "--log-level", "trace"});
+  daemon.start({"--log-format", "json", "--log-level", "trace"}, {"GRPC_VERBOSITY=debug", "GRPC_TRACE=all"});
   CHECK(daemon.stop() == 0);
+  CHECK_THAT(daemon.log(), Catch::Contains("GRPC_TRACE and GRPC_VERBOSITY of the environment: ignored"));
   std::istringstream lines{daemon.log()};
   int count = 0;
   for (std::string line; std::getline(lines, line); ++count) {
@@ -391,6 +413,46 @@ TEST_CASE("SIGTERM ends it within its deadline while a call hangs", "[daemon][ro
   CHECK_FALSE(hanging.get().ok());
   CHECK_FALSE(fs::exists(daemon.socket()));
   daemon.start();
+  CHECK(daemon.stop() == 0);
+}
+
+TEST_CASE("a pool's file system that is not mounted when the daemon starts: a delete waits for it", "[daemon][root]") {
+  const TempDir temp{"daemon"};
+  Daemon daemon{temp.path()};
+  const fs::path pool = daemon.state_dir() + "/pools/default";
+  const fs::path disk = temp.path() / "disk";
+  fs::create_directories(pool);
+  fs::create_directories(disk);
+  REQUIRE(::mount("disk", disk.c_str(), "tmpfs", 0, "size=64m") == 0);
+  const auto mount_pool = [&] { return ::mount(disk.c_str(), pool.c_str(), nullptr, MS_BIND, nullptr); };
+  REQUIRE(mount_pool() == 0);
+  daemon.start();
+  csi::v1::CreateVolumeRequest create;
+  create.set_name("v");
+  create.mutable_capacity_range()->set_required_bytes(16 * testing::mebi);
+  *create.add_volume_capabilities() = testing::mount_capability(testing::single_node_writer);
+  const auto made = testing::CsiClient{"unix://" + daemon.socket()}.call(create);
+  REQUIRE(made.ok());
+  csi::v1::DeleteVolumeRequest remove;
+  remove.set_volume_id(made->volume().volume_id());
+  const fs::path image = disk / (made->volume().volume_id() + ".img");
+  REQUIRE(fs::exists(image));
+  REQUIRE(daemon.stop() == 0);
+
+  REQUIRE(::umount(pool.c_str()) == 0);
+  daemon.start();
+  create.set_name("w");
+  {
+    testing::CsiClient client{"unix://" + daemon.socket()};
+    CHECK(client.call(remove).code() == grpc::StatusCode::FAILED_PRECONDITION);
+    CHECK(client.call(create).code() == grpc::StatusCode::UNAVAILABLE);
+    CHECK(fs::is_empty(pool));
+    CHECK(fs::exists(image));
+    REQUIRE(mount_pool() == 0);  // it comes late
+    CHECK(client.call(remove).ok());
+    CHECK_FALSE(fs::exists(image));
+    CHECK(client.call(create).ok());
+  }
   CHECK(daemon.stop() == 0);
 }
 

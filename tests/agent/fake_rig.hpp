@@ -1,13 +1,15 @@
 #pragma once
 
-#include <spdlog/sinks/null_sink.h>
-
 #include <catch2/catch.hpp>
+#include <filesystem>
 #include <memory>
+#include <optional>
+#include <sstream>
 #include <string>
 
 #include "agent/volume_manager.hpp"
 #include "tests/support/fake_kernel.hpp"
+#include "tests/support/logs.hpp"
 #include "tests/support/temp.hpp"
 
 /// An agent without its process, on a fake node: what most tests of the rules stand on.
@@ -39,10 +41,23 @@ class FakeRig {
     config.state_dir = temp_.path() / "state";
     config.run_dir = temp_.path() / "run";
     config.pools = {PoolConfig{.name = "default", .directory = "/pool", .thick = thick, .is_default = true}};
+    if (new_default) {
+      config.pools.front().is_default = false;
+      config.pools.push_back(*new_default);
+    }
     manager.reset();
     auto opened = VolumeManager::open(config, node, log, {.boot_id = boot, .grows_mounted_ext4 = grows_mounted_ext4});
     REQUIRE(opened);
     manager = std::move(opened.value());
+  }
+  /// The agent dies (a Crash is thrown) as it passes the point, until the next crash() or reboot().
+  void die_at(const std::string& point) {
+    node.set_hook([point](const FakePoint& at) -> mount::Result<void> {
+      if (at.name == point) {
+        throw Crash{};
+      }
+      return mount::success();
+    });
   }
   void crash() {
     node.crash_process();
@@ -111,7 +126,8 @@ class FakeRig {
   std::string record_file() const { return temp_.path() / "state" / "volumes" / (id + ".json"); }
 
   FakeNode node;
-  std::shared_ptr<spdlog::logger> log = std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>());
+  std::ostringstream logged;
+  std::shared_ptr<const mount::Log> log = testing::log_into(logged);
   std::unique_ptr<VolumeManager> manager;
   std::string id;
   std::string boot = "boot";
@@ -119,12 +135,21 @@ class FakeRig {
   StringMap parameters;
   bool block = false;
   bool grows_mounted_ext4 = true;
+  std::optional<PoolConfig> new_default{};  ///< from the next start on
 
  private:
   TempDir temp_{"manager"};
 };
 
-inline void refused(const Result<void>& result, ErrorCode code, const std::string& words) {
+/// As after a crash that took /run's files too, but not the mounts.
+inline void lose_ledger(FakeRig& rig) {
+  rig.manager.reset();
+  std::filesystem::remove_all(rig.run_dir() + "/ledger");
+  rig.start();
+}
+
+template <class T>
+void refused(const Result<T>& result, ErrorCode code, const std::string& words) {
   REQUIRE_FALSE(result);
   CHECK(result.error().code == code);
   CHECK_THAT(result.error().message, Catch::Contains(words));

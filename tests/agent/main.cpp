@@ -1,11 +1,10 @@
 // Entry point of test_agent. Root's tests mount for real: the whole process moves into a mount namespace of its own first, before any
 // thread exists, so that nothing that it or an agent it starts mounts is seen by the machine.
-#define CATCH_CONFIG_RUNNER
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <cstdio>
 
+#include "tests/support/catch_session.hpp"
 #include "tests/support/mount_namespace.hpp"
 
 int main(int argc, char** argv) {
@@ -13,13 +12,5 @@ int main(int argc, char** argv) {
   if (root) {
     ordinald::testing::enter_private_mount_namespace();
   }
-  Catch::Session session;
-  if (const int status = session.applyCommandLine(argc, argv); status != 0) {
-    return status;
-  }
-  if (!root) {
-    std::fprintf(stderr, "test_agent: not root; tests tagged [root] are left out\n");
-    session.configData().testsOrTags.emplace_back("~[root]");
-  }
-  return session.run();
+  return ordinald::testing::run_catch(argc, argv);
 }

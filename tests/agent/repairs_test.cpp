@@ -12,13 +12,6 @@ namespace {
 
 constexpr AccessMode single = AccessMode::single_node_single_writer;
 
-/// As after a crash that took /run's files too, but not the mounts.
-void lose_ledger(FakeRig& rig) {
-  rig.manager.reset();
-  std::filesystem::remove_all(rig.run_dir() + "/ledger");
-  rig.start();
-}
-
 std::uint64_t count(const FakeRig& rig, const std::string& kind) {
   const auto counts = rig.manager->repair_counts();
   const auto found = counts.find(kind);
@@ -163,12 +156,7 @@ TEST_CASE("a create that was interrupted and is not repeated is taken back") {
 TEST_CASE("a loop device that a crash left is taken away, and no other") {
   FakeRig rig;
   REQUIRE(rig.create());
-  rig.node.set_hook([](const FakePoint& point) -> Result<void> {
-    if (point.name == "attach.done") {
-      throw Crash{};
-    }
-    return mount::success();
-  });
+  rig.die_at("attach.done");
   CHECK_THROWS_AS(rig.stage(), Crash);
   rig.crash();
   const auto loops = [&] { return rig.node.with([](FakeState& state) { return state.loops.size(); }); };
@@ -183,7 +171,7 @@ TEST_CASE("a loop device that a crash left is taken away, and no other") {
     rig.manager->repair();
     CHECK(loops() == 1);
     REQUIRE(rig.manager->findings().size() == 1);
-    CHECK_THAT(*rig.manager->findings().begin(), Catch::Contains("losetup -d /dev/loop0"));
+    CHECK_THAT(rig.manager->findings().begin()->first, Catch::Contains("losetup -d /dev/loop0"));
   }
   SECTION("one that is staged") {
     REQUIRE(rig.stage());
@@ -289,42 +277,170 @@ TEST_CASE("an image that never got its name is removed, where no volume has that
   REQUIRE(rig.stage());
 }
 
-TEST_CASE("a growth of an unmounted ext4 that was interrupted is taken back before anything else, and made again") {
+TEST_CASE("a ledger that knows only who had a volume before: what is mounted is found, and that is kept") {
   FakeRig rig;
-  rig.grows_mounted_ext4 = false;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  rig.manager.reset();
+  VolumeState old;
+  Tenure& before = old.past.emplace_back();
+  before.holder.pod_name = "db-7";
+  before.ended = "unpublished";
+  write_file(rig.run_dir() + "/ledger/" + rig.id + ".json", to_json(old, rig.boot));
   rig.start();
+  CHECK(count(rig, "mount-found") == 2);
+  REQUIRE(rig.publish());
+  REQUIRE(rig.unpublish());
+  REQUIRE(rig.unstage());
+  const auto record = rig.manager->core().records->find(rig.id);
+  REQUIRE(record->history.size() == 2);
+  CHECK(record->history.front().holder.pod_name == "db-7");
+  CHECK(record->history.back().holder.pod_name == "db-0");
+}
+
+TEST_CASE("a lost ledger: a raw block device that is staged and not published is still staged") {
+  FakeRig rig;
+  rig.block = true;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  lose_ledger(rig);
+  CHECK(count(rig, "device-found") == 1);
+  rig.manager->repair();
+  CHECK(rig.node.with([](FakeState& state) { return state.loops.size(); }) == 1);
+  refused(rig.remove(), ErrorCode::failed_precondition, "it is staged at an unknown path");
+  SECTION("published: that tells where") {
+    REQUIRE(rig.publish());
+    refused(rig.unstage(), ErrorCode::failed_precondition, "still published");
+    refused(rig.publish("/pods/b", single, "db-9"), ErrorCode::failed_precondition, "held by");
+    lose_ledger(rig);  // and again, published by now
+    REQUIRE(rig.unpublish());
+    rig.manager->repair();
+    REQUIRE(rig.publish());
+    REQUIRE(rig.unpublish());
+  }
+  SECTION("staged again") {
+    REQUIRE(rig.stage());
+    REQUIRE(rig.publish());
+    REQUIRE(rig.unpublish());
+  }
+  SECTION("asked for as a filesystem: it is none") {
+    rig.block = false;
+    refused(rig.publish(), ErrorCode::failed_precondition, "not staged");
+    rig.block = true;
+  }
+  SECTION("a restart on top") {
+    rig.crash();
+    CHECK(count(rig, "device-found") == 0);
+    REQUIRE(rig.publish());
+    REQUIRE(rig.unpublish());
+  }
+  REQUIRE(rig.unstage());
+  CHECK(rig.node.with([](FakeState& state) { return state.loops.size(); }) == 0);
+  REQUIRE(rig.remove());
+}
+
+TEST_CASE("a lost ledger: what was found mounted and is no more leaves no raw block device held ready") {
+  FakeRig rig;
   REQUIRE(rig.create());
   REQUIRE(rig.stage());
   REQUIRE(rig.unstage());
-  REQUIRE(rig.manager->expand_volume({}, rig.id, {.required = 2 * gib}, std::nullopt));
-  const std::string undo = rig.state_dir() + "/undo/" + rig.id + ".e2undo";
-  std::filesystem::create_directories(rig.state_dir() + "/undo");
-  write_file(undo, "what resize2fs wrote over");
-  const int status = GENERATE(0, 1);
-  rig.node.with([&](FakeState& state) { state.tool_results["e2undo"] = {.exit_status = status}; });
-  const auto before = rig.node.passed("run_tool");
+  rig.block = true;
   REQUIRE(rig.stage());
-  CHECK(rig.node.passed("run_tool") == before + 3);  // taken back, checked, grown
-  CHECK_FALSE(std::filesystem::exists(undo));
-  CHECK(rig.content().size == 2 * gib);
   REQUIRE(rig.unstage());
-
-  // The growth had ended and was recorded, and the agent died before it forgot the file.
-  write_file(undo, "what resize2fs wrote over");
-  if (status == 0) {
-    rig.content().size = gib;
-  }
+  rig.block = false;
   REQUIRE(rig.stage());
-  CHECK(rig.content().size == 2 * gib);
-  CHECK_FALSE(std::filesystem::exists(undo));
+  lose_ledger(rig);
+  CHECK(count(rig, "mount-found") == 1);
+  rig.manager.reset();
+  rig.node.with([](FakeState& state) { state.mounts.clear(); });
+  rig.start();
+  CHECK(count(rig, "device-found") == 0);
+  REQUIRE(rig.remove());
+  CHECK(rig.node.with([](FakeState& state) { return state.loops.size(); }) == 0);
+}
+
+TEST_CASE("a volume that is staged nowhere tells nothing of the device that it had") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  rig.manager.reset();
+  rig.node.with([](FakeState& state) { state.mounts.clear(); });
+  rig.start();
+  rig.node.with([](FakeState& state) { state.loops.clear(); });
+  CHECK(rig.reasons().empty());
+}
+
+TEST_CASE("a lost ledger: a raw block device that is attached no more is not staged") {
+  FakeRig rig;
+  rig.block = true;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  lose_ledger(rig);
+  rig.manager.reset();
+  rig.node.with([](FakeState& state) { state.loops.clear(); });
+  rig.start();
+  refused(rig.publish(), ErrorCode::failed_precondition, "not staged");
+  REQUIRE(rig.remove());
+}
+
+TEST_CASE("a copy of an image that has its volume's mark is reported, whether the volume is there or not") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  rig.node.with([&](FakeState& state) { state.add_image({.directory = "/pool", .file = "copy.img", .volume_id = rig.id}, gib); });
+  if (GENERATE(true, false)) {
+    REQUIRE(rig.remove());
+  }
+  rig.manager->repair();
+  const auto findings = rig.manager->findings();
+  REQUIRE(findings.size() == 1);
+  CHECK(findings.begin()->second == "setfattr -x trusted.ordinald.volume /pool/copy.img");
+}
+
+TEST_CASE("a copy of an image in another pool is reported as one, whatever it is called") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  rig.node.with([&](FakeState& state) {
+    state.add_pool("/b", 10 * gib);
+    state.add_image({.directory = "/b", .file = "copy.img", .volume_id = rig.id}, gib);
+  });
+  Config config;
+  config.node_id = "n1";
+  config.state_dir = rig.state_dir();
+  config.run_dir = rig.run_dir();
+  config.pools = {PoolConfig{.name = "default", .directory = "/pool", .is_default = true}, PoolConfig{.name = "b", .directory = "/b"}};
+  rig.manager.reset();
+  rig.manager = VolumeManager::open(config, rig.node, rig.log, {.boot_id = rig.boot, .grows_mounted_ext4 = true}).value();
+  rig.manager->repair();
+  const auto findings = rig.manager->findings();
+  REQUIRE(findings.size() == 1);
+  CHECK_THAT(findings.begin()->first, Catch::Contains(rig.id + ".img of pool default: this is a copy"));
+  CHECK(findings.begin()->second == "setfattr -x trusted.ordinald.volume /b/copy.img");
+}
+
+TEST_CASE("an image that somebody has renamed is reported with the command that gives it back its name, and none that removes it") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  rig.node.with([&](FakeState& state) {
+    REQUIRE(state.images.size() == 1);
+    state.images.front()->file = "before the restore.img";
+  });
+  rig.manager->repair();
+  const auto findings = rig.manager->findings();
+  REQUIRE(findings.size() == 1);
+  const auto& [message, command] = *findings.begin();
+  CHECK(command == "mv --no-clobber '/pool/before the restore.img' /pool/" + rig.id + ".img");
+  CHECK_THAT(message, Catch::Contains("which is not there; where this is a copy: setfattr -x ") && !Catch::Contains(" rm "));
 }
 
 TEST_CASE("a strange file in a pool is reported once, with the command, and left alone") {
   FakeRig rig;
-  rig.node.with([](FakeState& state) { state.add_image({.directory = "/pool", .file = "old.img", .volume_id = {}}, 4096); });
+  const std::string file = GENERATE(as<std::string>{}, "old.img", "data.img old.img");
+  rig.node.with([&](FakeState& state) { state.add_image({.directory = "/pool", .file = file, .volume_id = {}}, 4096); });
   rig.manager->repair();
   rig.manager->repair();
   REQUIRE(rig.manager->findings().size() == 1);
-  CHECK_THAT(*rig.manager->findings().begin(), Catch::Contains("rm /pool/old.img"));
+  CHECK_THAT(rig.manager->findings().begin()->first,
+             Catch::EndsWith(file == "old.img" ? ": rm /pool/old.img" : ": rm '/pool/data.img old.img'"));
   CHECK(rig.node.with([](FakeState& state) { return state.images.size(); }) == 1);
 }

@@ -65,8 +65,10 @@ TEST_CASE("the access-mode table, every mode held against every mode asked") {
 TEST_CASE("any other argument on the same target is another publication") {
   VolumeState state;
   state.publications.push_back(publication("/a", AccessMode::single_node_multi_writer));
+  state.publications.front().group = 1000;
   const auto with = [&](auto change, const char* named) {
     Publication asked = publication("/a", AccessMode::single_node_multi_writer);
+    asked.group = 1000;
     change(asked);
     const auto verdict = judge_publish(state, asked);
     REQUIRE_FALSE(verdict);
@@ -77,11 +79,28 @@ TEST_CASE("any other argument on the same target is another publication") {
   with([](Publication& p) { p.read_only = true; }, "readonly");
   with([](Publication& p) { p.flags_digest = "x"; }, "mount flags");
   with([](Publication& p) { p.fs_type = "xfs"; }, "fs_type");
+  with([](Publication& p) { p.group = 2000; }, "volume_mount_group");
+  with([](Publication& p) { p.group = no_group; }, "volume_mount_group");
   with([](Publication& p) { p.staging_path = "/other"; }, "staging path");
   with([](Publication& p) { p.holder.pod_uid = "uid-2"; }, "holder (prod/db-1 (uid uid-2))");
   Publication renamed = publication("/a", AccessMode::single_node_multi_writer);
   renamed.holder.service_account = "another";
+  renamed.group = 1000;
   CHECK(judge_publish(state, renamed).value() == PublishVerdict::repeated);
+}
+
+TEST_CASE("a publication's mount group comes back from the ledger's file, and one that is not known there is equal to any") {
+  for (const std::optional<std::int64_t> held : {std::optional<std::int64_t>{}, std::optional{no_group}, std::optional{std::int64_t{7}}}) {
+    VolumeState state;
+    state.publications.push_back(publication("/a", AccessMode::single_node_multi_writer));
+    state.publications.front().group = held;
+    const auto read = parse_state(to_json(state, "boot"), "boot");
+    REQUIRE(read);
+    CHECK(read.value()->publications.front().group == held);
+    Publication asked = publication("/a", AccessMode::single_node_multi_writer);
+    asked.group = 7;
+    CHECK(judge_publish(*read.value(), asked).has_value() == (held != no_group));
+  }
 }
 
 TEST_CASE("read-only and writable block publications of one volume don't go together") {
@@ -108,7 +127,7 @@ TEST_CASE("a call waits until a tenth of its time is left, at least 200 ms, or 6
 }
 
 TEST_CASE("a second call on a volume waits for the first, and others never wait") {
-  VolumeLocks locks;
+  VolumeLocks locks{8};
   auto first = locks.acquire("v", "NodeStageVolume", {});
   REQUIRE(first);
   CHECK(locks.acquire("w", "NodeStageVolume", {}));
@@ -159,12 +178,14 @@ TEST_CASE("promises: honest on one file system, thin and thick, with a reserve")
   const PoolConfig over{.name = "over", .directory = "/p/over", .overcommit = 2.0};
   const PoolConfig elsewhere{.name = "elsewhere", .directory = "/q"};
   // A file system of 1000 with 700 free; images of ours hold 100, one that isn't ours 50.
-  ordinald::mount::PoolUsage usage{.total = 1000, .free = 700, .device = 1, .read_only = false, .images = {}};
+  ordinald::mount::PoolUsage usage{.total = 1000, .free = 700, .device = 1, .filesystem = "x", .read_only = false, .images = {}};
   ordinald::mount::PoolUsage with_images = usage;
   with_images.images = {{.file = "a.img", .size = 400, .allocated = 100, .volume_id = "a"},
                         {.file = "x.img", .size = 50, .allocated = 50, .volume_id = ""}};
-  ordinald::mount::PoolUsage other{.total = 10, .free = 10, .device = 2, .read_only = false, .images = {}};
-  const std::vector<PoolView> pools{{&thin, with_images}, {&thick, usage}, {&over, usage}, {&elsewhere, other}};
+  ordinald::mount::PoolUsage other{.total = 10, .free = 10, .device = 1, .filesystem = "y", .read_only = false, .images = {}};
+  ordinald::mount::PoolUsage subvolume = usage;  // of a btrfs
+  subvolume.device = 3;
+  const std::vector<PoolView> pools{{&thin, with_images}, {&thick, subvolume}, {&over, usage}, {&elsewhere, other}};
   // 700 free + 100 of ours - 10 % of 1000 = 700.
   CHECK(promisable("thin", pools, {}) == 700);
   CHECK(promisable("thin", pools, {{"thin", 400}}) == 300);
@@ -174,6 +195,9 @@ TEST_CASE("promises: honest on one file system, thin and thick, with a reserve")
   CHECK(promisable("thin", pools, {{"thin", 9000}}) == 0);
   CHECK(promisable("elsewhere", pools, {{"thin", 400}}) == 9);
   CHECK(promisable("gone", pools, {}) == 0);
+  auto read_only = pools;
+  read_only.front().usage.read_only = true;
+  CHECK(promisable("thin", read_only, {}) == 0);
 
   PromiseBook book;
   // An image whose record is lost weighs what it is.
@@ -183,15 +207,37 @@ TEST_CASE("promises: honest on one file system, thin and thick, with a reserve")
   a.pool = "thin";
   const std::vector records{std::make_shared<const VolumeRecord>(a)};
   {
-    const auto first = book.reserve("thin", 500, pools, records);
+    const auto first = book.reserve({.pool = "thin", .bytes = 500}, pools, records);
     REQUIRE(first);
     CHECK(book.available("thin", pools, records) == 200);
-    const auto second = book.reserve("thick", 201, pools, records);
+    const auto second = book.reserve({.pool = "thick", .bytes = 201}, pools, records);
     REQUIRE_FALSE(second);
     CHECK(second.error().code == ordinald::mount::ErrorCode::resource_exhausted);
     CHECK_THAT(second.error().message, Catch::Contains("only 200"));
   }
   CHECK(book.available("thin", pools, records) == 700);
+  {  // A volume that is being made counts once: by its call, and then by its record.
+    const auto made = book.reserve({.pool = "thin", .bytes = 300, .volume = "b", .size = 300}, pools, records);
+    REQUIRE(made);
+    CHECK(book.available("thin", pools, records) == 400);
+    VolumeRecord b;
+    b.id = "b";
+    b.pool = "thin";
+    b.size = 300;
+    std::vector both{records.front(), std::make_shared<const VolumeRecord>(b)};
+    CHECK(book.available("thin", pools, both) == 400);
+    const auto grown = book.reserve({.pool = "thin", .bytes = 100, .volume = "b", .size = 400}, pools, both);
+    REQUIRE(grown);
+    CHECK(book.available("thin", pools, both) == 300);
+    b.size = 400;
+    both.back() = std::make_shared<const VolumeRecord>(b);
+    CHECK(book.available("thin", pools, both) == 300);
+  }
+  // The copy of a device, half done: what it has taken is its own, and all that it will be is promised.
+  std::vector<PoolView> copying = pools;
+  copying[0].usage.free -= 60;
+  copying[0].usage.images.push_back({.file = ".sdb1+copy.img.new", .size = 250, .allocated = 60, .volume_id = ""});
+  CHECK(book.available("thin", copying, records) == 450);
 }
 
 TEST_CASE("digests: the same under one key, other under another, and no list is like another") {
@@ -206,4 +252,23 @@ TEST_CASE("digests: the same under one key, other under another, and no list is 
   CHECK(digest.value().of({"noatime"}) != KeyedDigest::open(other.path()).value().of({"noatime"}));
   const auto permissions = std::filesystem::status(temp.path() / "key").permissions();
   CHECK((permissions & (std::filesystem::perms::group_all | std::filesystem::perms::others_all)) == std::filesystem::perms::none);
+}
+
+TEST_CASE("digests under a key that is lost can't be compared, and no flags still are none") {
+  VolumeState state;
+  state.stages.emplace_back().flags_digest = "a1";
+  state.publications.push_back(publication("/pods/a", AccessMode::single_node_writer));
+  state.publications.front().flags_digest = "b2";
+  const std::string text = to_json(state, "boot", "one");
+  const auto same = parse_state(text, "boot", "one");
+  REQUIRE(same);
+  CHECK(same.value()->stages.front().flags_digest == "a1");
+  const auto other = parse_state(text, "boot", "another");
+  REQUIRE(other);
+  CHECK(other.value()->stages.front().flags_digest == unknown_digest);
+  CHECK(other.value()->stages.front().options_digest.empty());
+  Publication asked = state.publications.front();
+  asked.flags_digest = "of the new key";
+  CHECK(judge_publish(*other.value(), asked));
+  CHECK_FALSE(judge_publish(*same.value(), asked));
 }

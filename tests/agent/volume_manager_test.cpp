@@ -36,6 +36,26 @@ TEST_CASE("anything found on a volume that should be blank is never formatted") 
   CHECK(rig.node.with([](FakeState& state) { return state.loops.empty(); }));
 }
 
+TEST_CASE("a pool that is read-only has no room, and a create and a growth are refused with its name") {
+  Rig rig;
+  REQUIRE(rig.create());
+  rig.node.with([](FakeState& state) { state.pools.at("/pool").read_only = true; });
+  const auto capacity = rig.manager->get_capacity({}, {});
+  REQUIRE(capacity);
+  CHECK(capacity.value().available == 0);
+  const std::string kept = rig.id;
+  const auto created = rig.create("data-db-1");
+  REQUIRE_FALSE(created);
+  CHECK(created.error().code == ErrorCode::failed_precondition);
+  CHECK_THAT(created.error().message, Catch::Contains("pool default") && Catch::Contains("read-only"));
+  const auto grown = rig.manager->expand_volume({}, kept, {.required = 2 * gib}, std::nullopt);
+  REQUIRE_FALSE(grown);
+  CHECK(grown.error().code == ErrorCode::failed_precondition);
+  rig.node.with([](FakeState& state) { state.pools.at("/pool").read_only = false; });
+  CHECK(rig.create("data-db-1"));
+  CHECK(rig.manager->list_volumes({}, {}).value().entries.size() == 2);
+}
+
 TEST_CASE("a read error while probing is an error, never blank") {
   Rig rig;
   REQUIRE(rig.create());
@@ -64,12 +84,7 @@ TEST_CASE("a filesystem with another UUID than the record's is not mounted") {
 TEST_CASE("a format that was interrupted is made again, but only over what is ours") {
   Rig rig;
   REQUIRE(rig.create());
-  rig.node.set_hook([](const FakePoint& point) -> Result<void> {
-    if (point.name == "run_tool.half") {
-      throw Crash{};
-    }
-    return mount::success();
-  });
+  rig.die_at("run_tool.half");
   CHECK_THROWS_AS(rig.stage(), Crash);
   rig.crash();
   REQUIRE(rig.content().half_made);
@@ -129,8 +144,10 @@ TEST_CASE("a mkfs that fails leaves a volume that the next stage makes whole") {
   REQUIRE(rig.create());
   rig.node.with([](FakeState& state) { state.tool_results["mkfs.ext4"] = {.exit_status = -1, .signal = 9, .output = "out of memory"}; });
   refused(rig.stage(), ErrorCode::internal, "out of memory");
+  CHECK(rig.reasons() == "StageRefused");
   rig.node.with([](FakeState& state) { state.tool_results.clear(); });
   CHECK(rig.stage());
+  CHECK(rig.reasons().empty());
 }
 
 TEST_CASE("an ext4 that can't be grown while mounted keeps the promise and grows at the next stage") {
@@ -155,6 +172,34 @@ TEST_CASE("an ext4 that can't be grown while mounted keeps the promise and grows
   REQUIRE(rig.stage());
   CHECK(rig.content().size == static_cast<std::uint64_t>(2 * gib));
   CHECK(rig.reasons().empty());
+}
+
+TEST_CASE("a filesystem that can't be grown at its stage is served as it is, and grows at the next") {
+  FakeRig rig;
+  rig.fs_type = GENERATE("ext4", "xfs", "btrfs");
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.unstage());
+  REQUIRE(rig.manager->expand_volume({}, rig.id, {.required = 2 * gib}, std::nullopt));
+  rig.node.set_hook([](const FakePoint& at) -> Result<void> {
+    return at.name == "grow_filesystem" ? Result<void>{mount::make_error(ErrorCode::failed_precondition, "it has errors")}
+                                        : mount::success();
+  });
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  CHECK_THAT(rig.logged.str(), Catch::Contains("it is served with the size that it had") && Catch::Contains("it has errors"));
+  const csi::NodeExpandArgs expand{.volume_id = rig.id, .volume_path = "/pods/a", .staging_path = {}, .capacity = {.required = 2 * gib}};
+  CHECK(rig.reasons() == "GrowthPending");
+  CHECK_FALSE(rig.manager->node_expand({}, expand));
+  CHECK(rig.reasons() == "GrowthPending");
+  rig.node.set_hook({});
+  if (GENERATE(false, true)) {
+    CHECK(rig.manager->node_expand({}, expand));
+  } else {
+    REQUIRE(rig.stage());
+  }
+  CHECK(rig.reasons().empty());
+  CHECK(rig.node.with([&](FakeState& state) { return state.volume(rig.id).content.size; }) == 2 * gib);
 }
 
 TEST_CASE("a volume that grew while unused grows at stage, xfs once it is mounted") {
@@ -241,12 +286,7 @@ TEST_CASE("a create whose name a delete that was interrupted still has finishes 
   Rig rig;
   REQUIRE(rig.create());
   const std::string old = rig.id;
-  rig.node.set_hook([](const FakePoint& point) -> Result<void> {
-    if (point.name == "remove_image") {
-      throw Crash{};
-    }
-    return mount::success();
-  });
+  rig.die_at("remove_image");
   CHECK_THROWS_AS(rig.remove(), Crash);
   rig.crash();
   REQUIRE(rig.create());
@@ -258,12 +298,7 @@ TEST_CASE("a create whose name a delete that was interrupted still has finishes 
 TEST_CASE("a delete that was interrupted is finished by itself") {
   Rig rig;
   REQUIRE(rig.create());
-  rig.node.set_hook([](const FakePoint& point) -> Result<void> {
-    if (point.name == "remove_image") {
-      throw Crash{};
-    }
-    return mount::success();
-  });
+  rig.die_at("remove_image");
   CHECK_THROWS_AS(rig.remove(), Crash);
   rig.crash();
   refused(rig.stage(), ErrorCode::failed_precondition, "being deleted");
@@ -287,6 +322,48 @@ TEST_CASE("a mount flag that names another device is refused, and its value stay
   CHECK(rig.node.passed("attach") == 0);
 }
 
+TEST_CASE("a pool is one agent's: also where it did not answer when the agents started") {
+  FakeRig first;
+  REQUIRE(first.create());
+  const TempDir temp{"second"};
+  std::filesystem::create_directory(temp.path() / "run");
+  Config config;
+  config.node_id = "n1";
+  config.state_dir = temp.path() / "state";
+  config.run_dir = temp.path() / "run";
+  config.pools = {PoolConfig{.name = "a", .directory = "/other"}, PoolConfig{.name = "b", .directory = "/pool"}};
+  first.node.with([](FakeState& state) { state.add_pool("/other", 100 * gib); });
+  const auto open = [&] { return VolumeManager::open(config, first.node, first.log, {.boot_id = first.boot, .grows_mounted_ext4 = true}); };
+  const auto refusal = open();
+  REQUIRE_FALSE(refusal);
+  CHECK(refusal.error().code == ErrorCode::failed_precondition);
+  CHECK_THAT(refusal.error().message, Catch::Contains("pools[1].directory: pool b: /pool is another agent's"));
+
+  // Missing at the start: whoever needs it first finds out.
+  first.node.with([](FakeState& state) {
+    std::swap(state.pools["/away"], state.pools["/pool"]);
+    state.pools.erase("/pool");
+  });
+  auto second = open();
+  REQUIRE(second);
+  first.node.with([](FakeState& state) {
+    std::swap(state.pools["/pool"], state.pools["/away"]);
+    state.pools.erase("/away");
+  });
+  const auto made = second.value()->create_volume(
+      {},
+      {.name = "x", .capacity = {.required = gib}, .capabilities = {first.capability()}, .parameters = {{"pool", "b"}}, .requisite = {}});
+  REQUIRE_FALSE(made);
+  CHECK_THAT(made.error().message, Catch::Contains("another agent's"));
+  second.value()->repair();
+  CHECK(first.node.with([](FakeState& state) { return state.images.size(); }) == 1);
+  first.manager.reset();
+  second.value()->repair();
+  REQUIRE(second.value()->create_volume(
+      {},
+      {.name = "x", .capacity = {.required = gib}, .capabilities = {first.capability()}, .parameters = {{"pool", "b"}}, .requisite = {}}));
+}
+
 TEST_CASE("a pool that can't promise more refuses, and a create that fails leaves nothing") {
   Rig rig;
   // 100 GiB less a tenth.
@@ -298,6 +375,69 @@ TEST_CASE("a pool that can't promise more refuses, and a create that fails leave
   CHECK(rig.create("b", 30 * gib));
   CHECK(rig.manager->get_capacity({}, {}).value().available == 0);
   CHECK(rig.manager->list_volumes({}, {}).value().entries.size() == 2);
+}
+
+TEST_CASE("a pool without inodes takes no volume, and what it has grows") {
+  Rig rig;
+  REQUIRE(rig.create("a", gib));
+  const auto leave = [&](std::uint64_t free) {
+    rig.node.with([&](FakeState& state) {
+      FakeStore& store = state.stores.at(state.pools.at("/pool").device);
+      store.inodes = 1000;
+      store.inodes_free = free;
+    });
+  };
+  leave(0);
+  const auto refused_one = rig.create("b", gib);
+  REQUIRE_FALSE(refused_one);
+  CHECK(refused_one.error().code == ErrorCode::resource_exhausted);
+  CHECK_THAT(refused_one.error().message, Catch::Contains("/pool has none of its 1000 inodes left"));
+  CHECK(rig.manager->list_volumes({}, {}).value().entries.size() == 1);
+  CHECK(rig.manager->get_capacity({}, {}).value().available == 0);
+  CHECK(rig.manager->expand_volume({}, rig.id, {.required = 2 * gib}, {}));
+  auto health = rig.manager->storage_health({});
+  REQUIRE((health && health.value().size() == 1));
+  CHECK(health.value().front().reason == "InodesNearlyFull");
+  CHECK(health.value().front().status == csi::StorageStatus::degraded);
+  CHECK_THAT(health.value().front().message, Catch::Contains("0 inodes left of 1000"));
+  leave(101);
+  health = rig.manager->storage_health({});
+  CHECK((health && health.value().empty()));
+  CHECK(rig.create("b", gib));
+  rig.node.with([&](FakeState& state) { state.stores.at(state.pools.at("/pool").device).used_by_others = 95 * gib; });
+  leave(100);
+  health = rig.manager->storage_health({});
+  REQUIRE((health && health.value().size() == 1));  // both are said in one
+  CHECK(health.value().front().reason == "NearlyFull");
+  CHECK_THAT(health.value().front().message, Catch::Contains("100 inodes left of 1000"));
+}
+
+TEST_CASE("pools on subvolumes of one btrfs share one promise") {
+  FakeRig rig;
+  rig.manager.reset();
+  rig.node.with([](FakeState& state) { state.add_pool_on_subvolume("/one", state.pools.at("/pool").device); });
+  const TempDir temp{"subvolumes"};
+  std::filesystem::create_directory(temp.path() / "run");
+  Config config;
+  config.node_id = "n1";
+  config.state_dir = temp.path() / "state";
+  config.run_dir = temp.path() / "run";
+  config.pools = {PoolConfig{.name = "a", .directory = "/pool", .is_default = true}, PoolConfig{.name = "b", .directory = "/one"}};
+  auto opened = VolumeManager::open(config, rig.node, rig.log, {.boot_id = rig.boot, .grows_mounted_ext4 = true});
+  REQUIRE(opened);
+  const auto create = [&](const std::string& name, const std::string& pool, std::int64_t size) {
+    return opened.value()->create_volume({}, {.name = name,
+                                              .capacity = {.required = size},
+                                              .capabilities = {rig.capability()},
+                                              .parameters = {{"pool", pool}},
+                                              .requisite = {}});
+  };
+  REQUIRE(create("x", "a", 60 * gib));
+  const auto refused_one = create("y", "b", 31 * gib);
+  REQUIRE_FALSE(refused_one);
+  CHECK(refused_one.error().code == ErrorCode::resource_exhausted);
+  REQUIRE(create("y", "b", 30 * gib));
+  CHECK_FALSE(create("z", "a", gib));
 }
 
 TEST_CASE("pages survive changes between them, and a strange token is refused") {
@@ -353,4 +493,63 @@ TEST_CASE("a hung volume says so in its health, and others are served") {
   rig.id = hung;
   CHECK(rig.reasons() == "DeviceHung");
   refused(rig.stage(AccessMode::single_node_single_writer, "/other"), ErrorCode::unavailable, "hangs since 21:03:04");
+}
+
+TEST_CASE("a volume whose device the ledger knows is served without a look through the node's loops") {
+  Rig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  const auto looks = [&] { return rig.node.passed("attach") + rig.node.passed("find_attached"); };
+  const auto before = looks();
+  const auto serve = [&] {
+    CHECK(rig.stage());
+    CHECK(rig.publish());
+    CHECK(rig.manager->stats({}, {.volume_id = rig.id, .volume_path = "/pods/a"}));
+    CHECK(rig.manager->node_expand({}, {.volume_id = rig.id, .volume_path = "/pods/a", .capacity = {.required = 2 * gib}}));
+    CHECK(rig.reasons().empty());
+    CHECK(rig.unpublish());
+  };
+  serve();
+  rig.crash();
+  serve();
+  CHECK(looks() == before);
+  SECTION("and taken down so") {
+    CHECK(rig.unstage());
+    CHECK(looks() == before);
+    CHECK(rig.node.with([](FakeState& state) { return state.loops.empty(); }));
+  }
+  SECTION("but one that is not its image's any more is looked for") {
+    rig.node.with([](FakeState& state) {
+      state.mounts.clear();
+      state.loops.clear();
+    });
+    CHECK(rig.stage());
+    CHECK(looks() == before + 1);
+  }
+}
+
+TEST_CASE("a raw block device whose growth was cut off before it saw its new size gets it when the call is repeated") {
+  FakeRig rig;
+  rig.block = true;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  const auto expand = [&] { return rig.manager->expand_volume({}, rig.id, {.required = 2 * gib}, {}); };
+  SECTION("by the agent's end") {
+    rig.die_at("refresh_device_size");
+    CHECK_THROWS_AS(expand(), Crash);
+    rig.crash();
+  }
+  SECTION("by a device that does not answer for a while") {
+    rig.node.set_hook([](const FakePoint& at) -> mount::Result<void> {
+      if (at.name == "refresh_device_size") {
+        return mount::make_error(ErrorCode::unavailable, "it hangs");
+      }
+      return mount::success();
+    });
+    CHECK_FALSE(expand());
+    rig.node.set_hook({});
+  }
+  REQUIRE(expand());
+  CHECK(rig.node.with([](FakeState& state) { return state.loops.begin()->second.size; }) == 2 * gib);
 }

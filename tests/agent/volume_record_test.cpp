@@ -1,11 +1,13 @@
 #include "agent/volume_record.hpp"
 
 #include <catch2/catch.hpp>
+#include <cstdio>
 #include <filesystem>
 
 #include "agent/durable_file.hpp"
 #include "agent/ledger.hpp"
 #include "agent/record_store.hpp"
+#include "mount/crash_point.hpp"
 #include "tests/support/temp.hpp"
 
 using namespace ordinald::agent;
@@ -48,6 +50,15 @@ TEST_CASE("a record reads back as it was written") {
   }
 }
 
+TEST_CASE("a record that is nested without end is refused, not followed") {
+  std::string text = to_json(example());
+  const std::string nest = std::string(100'000, '[') + std::string(100'000, ']');
+  text.insert(text.find('{') + 1, "\"deep\": " + nest + ",");
+  const auto refused = parse_record(text);
+  REQUIRE_FALSE(refused);
+  CHECK_FALSE(refused.error().message.empty());
+}
+
 TEST_CASE("a record cut short at any byte is refused") {
   const std::string text = to_json(example());
   for (std::size_t length = 0; length + 2 < text.size(); ++length) {
@@ -88,6 +99,24 @@ TEST_CASE("a record that a person changed is read once its checksum is taken out
   CHECK(read.value().size == 2073741824);
 }
 
+TEST_CASE("a volume that is removed leaves no record that was set aside, also after a power loss") {
+#ifdef ORDINALD_CRASH_POINTS
+  const TempDir temp{"removed"};
+  const auto store = RecordStore::open(temp.path());
+  REQUIRE(store);
+  REQUIRE(store.value()->save(example()));
+  std::string acts;
+  ordinald::mount::set_act_hook([&](std::string_view act, std::string_view object) {
+    acts.append(act).append(object.ends_with(".damaged") ? " the damaged one; " : "; ");
+  });
+  REQUIRE(store.value()->remove(example().id));
+  ordinald::mount::set_act_hook({});
+  CHECK(acts == "removing the damaged one; removing; fsync of the directory; ");
+#else
+  std::printf("SKIPPED: this build has no crash points\n");
+#endif
+}
+
 TEST_CASE("a state of the ledger that is cut short is refused, and a flipped bit never ends the agent") {
   VolumeState state;
   state.device = ordinald::mount::Device{.path = "/dev/loop7", .number = 1799, .diskseq = 77, .backing_inode = 12, .size = 1 << 26};
@@ -97,10 +126,12 @@ TEST_CASE("a state of the ledger that is cut short is refused, and a flipped bit
   Publication& publication = state.publications.emplace_back();
   publication.target = "/pods/a";
   publication.holder.pod_name = "db-0";
-  const std::string text = to_json(state, "boot");
+  const std::string text = to_json(state, "boot", "key");
   for (std::size_t length = 0; length < text.size(); ++length) {
     CHECK_FALSE(parse_state(text.substr(0, length), "boot"));
   }
+  CHECK(parse_state(text + "   ", "boot"));  // what a longer one leaves behind, where it was overwritten in place
+  CHECK_FALSE(parse_state(text + "  x", "boot"));
   for (std::size_t at = 0; at < text.size(); ++at) {
     for (unsigned bit = 0; bit < 8; ++bit) {
       std::string flipped = text;

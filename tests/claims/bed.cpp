@@ -12,7 +12,9 @@
 #include <chrono>
 #include <stdexcept>
 
+#include "agent/ctl/admin_client.hpp"
 #include "tests/support/leaks.hpp"
+#include "tests/support/program_words.hpp"
 
 namespace ordinald::testing {
 namespace {
@@ -20,22 +22,28 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int minute_ms = 60000;
 
-/// In the child: never returns.
-[[noreturn]] void run(const std::vector<std::string>& argv, const std::map<std::string, std::string>& environment, Running::User user,
-                      int out, int err) {
+/// In the child: never returns. Only async-signal-safe calls: the parent has gRPC's threads, and a lock of the allocator's or of the
+/// environment's that one of them had at the fork is never let go here.
+[[noreturn]] void run(char* const* argv, char* const* environment, Running::User user, int out, int err) {
   ::setpgid(0, 0);
   const int null = ::open("/dev/null", O_RDONLY);
   if (null < 0 || ::dup2(null, 0) < 0 || ::dup2(out, 1) < 0 || ::dup2(err, 2) < 0) ::_exit(126);
   if (user.uid != 0 && (::setgroups(0, nullptr) != 0 || ::setgid(user.gid) != 0 || ::setuid(user.uid) != 0)) ::_exit(126);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // after setuid(2), which takes it away
-  for (const auto& [key, value] : environment) ::setenv(key.c_str(), value.c_str(), 1);
   if (::chdir("/") != 0) ::_exit(126);
-  std::vector<char*> words;
-  words.reserve(argv.size() + 1);
-  for (const std::string& word : argv) words.push_back(const_cast<char*>(word.c_str()));
-  words.push_back(nullptr);
-  ::execv(words[0], words.data());
+  ::execve(argv[0], argv, environment);
   ::_exit(127);
+}
+
+/// This process's environment, with that laid over it.
+std::vector<std::string> environment_with(const std::map<std::string, std::string>& settings) {
+  std::vector<std::string> all;
+  for (char** entry = ::environ; *entry != nullptr; ++entry) {
+    const std::string text = *entry;
+    if (!settings.contains(text.substr(0, text.find('=')))) all.push_back(text);
+  }
+  for (const auto& [key, value] : settings) all.push_back(key + "=" + value);
+  return all;
 }
 
 }  // namespace
@@ -44,8 +52,9 @@ Running::Running(const std::vector<std::string>& argv, const std::map<std::strin
   int out[2];
   int err[2];
   if (::pipe2(out, O_CLOEXEC) != 0 || ::pipe2(err, O_CLOEXEC) != 0) throw std::runtime_error("no pipe");
+  const ProgramWords words{argv, environment_with(environment)};
   pid_ = ::fork();
-  if (pid_ == 0) run(argv, environment, user, out[1], err[1]);
+  if (pid_ == 0) run(words.argv(), words.environment(), user, out[1], err[1]);
   ::close(out[1]);
   ::close(err[1]);
   out_ = out[0];
@@ -163,11 +172,16 @@ void ClaimBed::reboot() {
 }
 
 std::map<std::string, csi::Volume> ClaimBed::volumes() {
+  auto shown = ctl::AdminClient{agent_->admin_socket()}.get("/v1/volumes");
+  if (!shown) throw std::runtime_error(shown.error().message);
+  std::map<std::string, std::string> claims;
+  for (const auto& volume : shown.value().at("volumes")) claims[volume.at("id")] = volume.at("claim");
   std::map<std::string, csi::Volume> by_claim;
   auto all = client_.list_volumes(std::chrono::seconds(30));
   if (!all) throw std::runtime_error(all.error().message);
   for (const csi::Volume& volume : all.value()) {
-    if (!by_claim.emplace(volume.context.at("csi.storage.k8s.io/pvc/name"), volume).second) throw std::runtime_error("two of a claim");
+    const std::string& claim = claims.at(volume.id);
+    if (!by_claim.emplace(claim.substr(claim.find('/') + 1), volume).second) throw std::runtime_error("two of a claim");
   }
   return by_claim;
 }

@@ -134,6 +134,35 @@ TEST_CASE("sets are files of their names, and none has another's claims") {
   REQUIRE_FALSE(both.has_value());
   CHECK_THAT(both.error().message, Catch::Contains("the sets 0 and db-0 would both have claims of the name data-db-0-<ordinal>"));
 
+  std::filesystem::remove(temp.path() / "0.json");
+
+  // One address, one mount path for two.
+  const auto put_at = [&](const std::string& set, const std::string& key, const std::string& value) {
+    write_file(temp.path() / (set + ".json"), R"({"set": ")" + set + R"(", "replicas": 2, ")" + key + R"(": ")" + value +
+                                                  R"(", "volumeClaimTemplates": [{"name": "data", "size": "64MiB"}]})");
+  };
+  put_at("a", "addressBase", "127.0.10.1");
+  put_at("b", "addressBase", "127.0.10.2");
+  CHECK_THAT(load_claim_sets(directory).error().message, Catch::Contains("a-1 of set a and b-0 of set b would both have 127.0.10.2"));
+  put_at("b", "addressBase", "127.0.10.3");
+  CHECK(load_claim_sets(directory).has_value());
+  put_at("a", "mountPath", "/srv/both-{ordinal}");
+  put_at("b", "mountPath", "/srv/both-{ordinal}");
+  CHECK_THAT(load_claim_sets(directory).error().message,
+             Catch::Contains("data-a-0 of set a and data-b-0 of set b would both have /srv/both-0"));
+
+  // One unit for two: each ordinal of it is one set's.
+  std::filesystem::remove(temp.path() / "b.json");
+  put_at("a", "unit", "postgres@.service");
+  put_at("c", "unit", "postgres@.service");
+  const char* const one_unit = "a-0 of set a and c-0 of set c would both have postgres@0.service; give one a template unit of its own";
+  CHECK_THAT(load_claim_sets(directory).error().message, Catch::Contains(one_unit));
+  CHECK_THAT(refuse_shared_claims(directory, find_claim_set(directory, "c").value()).error().message, Catch::Contains(one_unit));
+  put_at("c", "unit", "redis@.service");
+  CHECK(load_claim_sets(directory).has_value());
+  put_at("c", "startOrdinal\": 2, \"unit", "postgres@.service");  // side by side they don't meet
+  CHECK(load_claim_sets(directory).has_value());
+
   put("web", "www", "data");
   CHECK_THAT(find_claim_set(directory, "web").error().message, Catch::Contains("expected \"web\", as the file is named, found \"www\""));
 }

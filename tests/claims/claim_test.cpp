@@ -1,9 +1,13 @@
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include <catch2/catch.hpp>
+#include <cstdio>
+#include <stdexcept>
 
 #include "tests/claims/bed.hpp"
+#include "tests/support/workload.hpp"
 
 /// `ordinalctl claim` and `unclaim` as programs against a daemon.
 namespace ordinald::testing {
@@ -95,6 +99,36 @@ TEST_CASE("a claim makes, mounts and tells; unclaim takes back and keeps", "[roo
   fs::remove_all("/srv/db-1");
 }
 
+TEST_CASE("for which unit an ordinal was claimed is known until it is unclaimed", "[root]") {
+  ClaimBed bed;
+  const auto unit = [&] { return json::parse(read_file(bed.run_dir() / "db-0.json")).at("unit").get<std::string>(); };
+  for (const std::string name : {"postgres", "pg"}) {
+    bed.install("db", {{"unit", name + "@.service"}});
+    REQUIRE(bed.ctl({"claim", "db-0"}).status == 0);
+    CHECK(unit() == name + "@0.service");
+    bed.install("db", {{"unit", "other@.service"}});  // in its place, while that one runs
+    CHECK_THAT(bed.ctl({"claim", "db-0", "--timeout", "0"}).err, Contains("for host/db-0 (unit " + name + "@0.service)"));
+    CHECK(unit() == name + "@0.service");
+    REQUIRE(bed.ctl({"unclaim", "db-0"}).status == 0);
+  }
+}
+
+TEST_CASE("a service's user can enter its volumes whatever the claim's umask", "[root]") {
+  ClaimBed bed;
+  bed.install("db", {{"owner", "nobody"}});
+  const mode_t ours = ::umask(077);
+  const Ended claimed = bed.ctl({"claim", "db-0"});
+  ::umask(ours);
+  INFO(claimed.err);
+  REQUIRE(claimed.status == 0);
+  struct stat info = {};
+  REQUIRE(::stat("/srv/db-0", &info) == 0);
+  CHECK((info.st_mode & 07777) == 0755);
+  REQUIRE(::stat((bed.run_dir() / "data-db-0").c_str(), &info) == 0);
+  CHECK((info.st_mode & 07777) == 0700);
+  CHECK(bed.ctl({"unclaim", "db-0"}).status == 0);
+}
+
 TEST_CASE("a claim that can't be is refused before anything is made", "[root]") {
   ClaimBed bed;
   bed.install("db", {{"replicas", 2}, {"startOrdinal", 3}});
@@ -102,6 +136,9 @@ TEST_CASE("a claim that can't be is refused before anything is made", "[root]") 
   CHECK_THAT(bed.ctl({"claim", "db-5"}).err, Contains("set db has 2 replicas from ordinal 3 on, db-5 is none of them"));
   CHECK_THAT(bed.ctl({"claim", "web-0"}).err, Contains("there is no set web") && Contains("there are db"));
   CHECK_THAT(bed.ctl({"unclaim", "web-0"}).err, Contains("there is no set web"));
+  const Ended none = bed.ctl({"unclaim", "db-7"});  // of an ordinal that was scaled away it would be right
+  CHECK(none.status == 0);
+  CHECK_THAT(none.err, Contains("db-7 is not claimed, and none of the 2 ordinals of set db"));
   CHECK(bed.ctl({"claim", "db"}).status == 2);
   bed.install("db", {{"owner", "no-such-user"}});
   CHECK_THAT(bed.ctl({"claim", "db-0"}).err, Contains("there is no \"no-such-user\" on this node"));
@@ -168,6 +205,100 @@ TEST_CASE("a claim waits for who has the volume, and says who", "[root]") {
     CHECK(second_unclaim.wait().status == 0);
   }
   CHECK_FALSE(is_mounted("/srv/db-0/data"));
+}
+
+TEST_CASE("a claim that fails leaves nothing claimed, and one that is there alone", "[root]") {
+  ClaimBed bed;
+  bed.install("db", {{"volumeClaimTemplates", {{{"name", "data"}, {"size", "64MiB"}}, {{"name", "wal"}, {"size", "64MiB"}}}}});
+  REQUIRE(bed.ctl({"claim", "db-0"}).status == 0);
+  REQUIRE(bed.ctl({"unclaim", "db-0"}).status == 0);
+  const auto nothing_is_left = [&] {
+    CHECK_FALSE(is_mounted("/srv/db-0/data"));
+    CHECK_FALSE(fs::exists("/srv/db-0"));
+    CHECK_FALSE(fs::exists(bed.run_dir() / "db-0.json"));
+    CHECK_FALSE(fs::exists(bed.run_dir() / "data-db-0"));
+    CHECK_FALSE(fs::exists(bed.run_dir() / "wal-db-0"));
+  };
+  const Ended wrong = bed.ctl({"claim", "db-0", "--unit", "nonsense"});
+  CHECK(wrong.status == 1);
+  CHECK_THAT(wrong.err, Contains("is no name of a systemd service"));
+  nothing_is_left();
+
+  OtherHolder other{bed, "wal-db-0"};  // data was published before that showed
+  CHECK(bed.ctl({"claim", "db-0", "--timeout", "0"}).status == 4);
+  nothing_is_left();
+  CHECK(is_mounted(other.target()));
+  other.let_go();
+
+  REQUIRE(bed.ctl({"claim", "db-0"}).status == 0);
+  CHECK(bed.ctl({"claim", "db-0", "--unit", "nonsense"}).status == 1);
+  CHECK(is_mounted("/srv/db-0/data"));
+  CHECK(is_mounted("/srv/db-0/wal"));
+  CHECK(bed.ctl({"unclaim", "db-0"}).status == 0);
+}
+
+TEST_CASE("what a unit claimed no other unit claims or takes back", "[root]") {
+  ClaimBed bed;
+  bed.install("db");
+  const auto by = [&](const std::string& command, const std::string& unit) {
+    return bed.ctl({command, "db-0", "--by", unit, "--timeout", "0"});
+  };
+  REQUIRE(by("claim", "a.service").status == 0);
+  REQUIRE(by("claim", "a.service").status == 0);
+  for (const std::string command : {"claim", "unclaim"}) {
+    const Ended other = by(command, "b.service");
+    CHECK(other.status == 4);
+    CHECK_THAT(other.err, Contains("db-0 was claimed by a.service") && Contains("not b.service"));
+    CHECK(is_mounted("/srv/db-0/data"));
+  }
+  // A person may look at it, which changes nothing, and take it back.
+  REQUIRE(bed.ctl({"claim", "db-0"}).status == 0);
+  CHECK(by("unclaim", "b.service").status == 4);
+  const Ended person = bed.ctl({"unclaim", "db-0"});
+  CHECK(person.status == 0);
+  CHECK_THAT(person.err, Contains("taken back from a.service"));
+
+  // One that did not get it keeps nobody out.
+  OtherHolder holder{bed, "data-db-0"};
+  CHECK(by("claim", "a.service").status == 4);
+  holder.let_go();
+  CHECK(by("claim", "b.service").status == 0);
+  CHECK(by("unclaim", "a.service").status == 4);
+  CHECK(by("unclaim", "b.service").status == 0);
+  CHECK_FALSE(is_mounted("/srv/db-0/data"));
+}
+
+TEST_CASE("after a lost ledger no other unit gets what a process of the first still has", "[root]") {
+  if (!TestCgroup::possible()) {
+    std::printf("SKIPPED: control groups can't be made here\n");
+    return;
+  }
+  ClaimBed bed;
+  bed.install("db");
+  const auto claim = [&](const std::string& unit) { return bed.ctl({"claim", "db-0", "--unit", unit, "--timeout", "0"}); };
+  REQUIRE(claim("a.service").status == 0);
+  const auto lose_ledger = [&] {
+    bed.kill_agent();
+    fs::remove_all(bed.root() / "agent" / "run" / "ledger");
+    bed.start_agent();
+  };
+  {
+    const Workload first{"a.service", [] {
+                           if (::open("/srv/db-0/data/file", O_RDWR | O_CREAT, 0600) < 0) throw std::runtime_error("open");
+                         }};
+    lose_ledger();
+    for (int i = 0; i < 2; ++i) {
+      const Ended other = claim("b.service");
+      CHECK(other.status == 4);
+      CHECK_THAT(other.err, Contains("process " + std::to_string(first.pid()) + " (workload, ") && Contains("/srv/db-0/data/file"));
+      CHECK(is_mounted("/srv/db-0/data"));
+    }
+    CHECK(claim("a.service").status == 0);
+    lose_ledger();
+  }
+  CHECK(claim("b.service").status == 0);
+  CHECK(claim("a.service").status == 4);
+  CHECK(bed.ctl({"unclaim", "db-0"}).status == 0);
 }
 
 TEST_CASE("after a reboot a claim works again, with what was there", "[root]") {
@@ -303,6 +434,30 @@ TEST_CASE("what a changed claim file puts elsewhere is moved, and what it has no
   CHECK_FALSE(fs::exists("/srv/elsewhere/0"));
   fs::remove("/srv/elsewhere");
   CHECK(bed.volumes().size() == 2);
+}
+
+TEST_CASE("an adopted filesystem is the ordinal's volume, and grows to what the claim file says", "[root]") {
+  ClaimBed bed;
+  bed.install("db");
+  fs::create_directories(bed.root() / "tree/base");
+  write_file(bed.root() / "tree/PG_VERSION", "15");
+  const fs::path file = bed.root() / "old.img";
+  const auto run = [](const std::vector<std::string>& words) { return Running{words, {}, {}}.wait().status; };
+  REQUIRE(run({"/usr/bin/truncate", "--size=48M", file}) == 0);
+  REQUIRE(run({"/usr/sbin/mkfs.ext4", "-q", "-d", bed.root() / "tree", file}) == 0);
+  const Ended adopted = bed.ctl({"adopt", file, "--claim", "host/data-db-0", "--yes"});
+  INFO(adopted.err);
+  REQUIRE(adopted.status == 0);
+  const std::string id = bed.volumes().at("data-db-0").id;
+
+  const Ended claimed = bed.ctl({"claim", "db-0"});
+  INFO(claimed.err);
+  REQUIRE(claimed.status == 0);
+  CHECK(bed.volumes().size() == 1);
+  CHECK(bed.volumes().at("data-db-0").id == id);
+  CHECK(bed.volumes().at("data-db-0").capacity == std::int64_t{64} << 20);
+  CHECK(read_file("/srv/db-0/data/PG_VERSION") == "15");
+  CHECK(bed.ctl({"unclaim", "db-0"}).status == 0);
 }
 
 }  // namespace ordinald::testing

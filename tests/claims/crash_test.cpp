@@ -154,10 +154,19 @@ TEST_CASE("scale, delete and hosts can die behind any of their acts", "[root]") 
         must(bed, {"hosts", "db", "--install"});
       },
       [&](std::uint32_t) {
-        if (fs::exists(bed.set_file("db"))) {
+        const fs::path left = bed.set_file("db").string() + ".deleting";
+        CHECK((!bed.volumes().empty() || !fs::exists(bed.set_file("db"))));  // a boot would begin it anew, empty
+        if (fs::exists(left)) {                                              // from its first volume on nobody makes another in its place
+          CHECK_FALSE(fs::exists(bed.set_file("db")));
+          const std::size_t volumes = bed.volumes().size();
+          CHECK(bed.ctl({"claim", "db-0"}).status == 2);
+          CHECK(bed.volumes().size() == volumes);
+        }
+        if (fs::exists(bed.set_file("db")) || fs::exists(left)) {
           must(bed, {"delete", "db", "--yes"});
         }
         CHECK_FALSE(fs::exists(bed.set_file("db")));
+        CHECK_FALSE(fs::exists(left));
         CHECK(bed.volumes().empty());
         CHECK(read_file(bed.hosts()) == "127.0.0.1\tlocalhost\n");
       });

@@ -6,6 +6,7 @@
 #include "agent/ctl/hosts_file.hpp"
 #include "agent/ctl/set_plan.hpp"
 #include "tests/claims/bed.hpp"
+#include "tests/support/leaks.hpp"
 
 /// `ordinalctl apply`, `scale`, `delete` and `hosts`: sets as wholes.
 namespace ordinald::testing {
@@ -114,6 +115,70 @@ TEST_CASE("apply shows its plan, does it when it may, and grows what is in use",
   REQUIRE(bed.ctl({"unclaim", "db-0"}).status == 0);
 }
 
+TEST_CASE("who has claimed hears at once of the others that come and go", "[root]") {
+  ClaimBed bed;
+  bed.install("db");
+  const auto told = [&](const std::string& key) {
+    const std::string text = read_file(bed.run_dir() / "db-0.env");
+    const auto begin = text.find("\n" + key + "=\"") + key.size() + 3;
+    return text.substr(begin, text.find('"', begin) - begin);
+  };
+  REQUIRE(bed.ctl({"claim", "db-0"}).status == 0);
+  CHECK(told("PEERS").empty());
+  REQUIRE(bed.ctl({"scale", "db", "3"}).status == 0);
+  CHECK(told("REPLICAS") == "3");
+  CHECK(told("PEERS") == "db-1.db db-2.db");
+
+  // Not of what is so from the next claim on.
+  const fs::path file = bed.root() / "new.json";
+  write_file(file, bed.set("db", {{"replicas", 2}, {"mountPath", "/srv/new/{set}-{ordinal}/{template}"}}).dump());
+  const Ended moved = bed.ctl({"apply", file, "--yes"});
+  CHECK(moved.status == 0);
+  CHECK_THAT(moved.err, Contains("note: mountPath: from an ordinal's next claim on"));
+  CHECK(told("PEERS") == "db-1.db");
+  CHECK(told("DATA_PATH") == "/srv/db-0/data");
+  // What one that was killed left undone, the next one does.
+  write_file(bed.run_dir() / "db-0.env", "lost");
+  CHECK(bed.ctl({"apply", file}).status == 0);
+  CHECK(told("PEERS") == "db-1.db");
+  REQUIRE(bed.ctl({"claim", "db-0"}).status == 0);
+  CHECK(told("DATA_PATH") == "/srv/new/db-0/data");
+  REQUIRE(bed.ctl({"unclaim", "db-0"}).status == 0);
+  CHECK(bed.ctl({"scale", "db", "1"}).status == 0);  // who isn't claimed has none
+  CHECK_FALSE(fs::exists(bed.run_dir() / "db-0.env"));
+}
+
+TEST_CASE("a template that is changed is for new volumes: apply says so, and those that there are can still be claimed", "[root]") {
+  ClaimBed bed;
+  bed.install("db", {{"volumeClaimTemplates", {{{"name", "data"}, {"size", "64MiB"}, {"fsType", "ext4"}}}}});
+  REQUIRE(bed.ctl({"claim", "db-0"}).status == 0);
+  write_file("/srv/db-0/data/ours", "kept");
+  REQUIRE(bed.ctl({"unclaim", "db-0"}).status == 0);
+  const json otherwise = {{"name", "data"},
+                          {"size", "128MiB"},
+                          {"fsType", "btrfs"},
+                          {"mountOptions", {"noatime"}},
+                          {"accessMode", "ReadWriteOnce"},
+                          {"parameters", {{"blockSize", "512"}}}};
+  const fs::path file = bed.root() / "new.json";
+  write_file(file, bed.set("db", {{"replicas", 2}, {"volumeClaimTemplates", {otherwise}}}).dump());
+  const Ended asked = bed.ctl({"apply", file, "--output", "json"});
+  CHECK(asked.status == 5);
+  CHECK(json::parse(asked.out).at("remarks") ==
+        json{"template data: fsType ext4 -> btrfs, parameters: for volumes made from now on; as they were made stay data-db-0",
+             "accessMode of data: from an ordinal's next claim on, that is, when its unit was stopped and is started again"});
+  REQUIRE(bed.ctl({"apply", file, "--yes"}).status == 0);
+  CHECK(json::parse(bed.ctl({"apply", file, "--output", "json"}).out).at("remarks").empty());
+  for (const std::string ordinal : {"db-0", "db-1"}) {
+    const Ended claimed = bed.ctl({"claim", ordinal});
+    INFO(claimed.err);
+    REQUIRE(claimed.status == 0);
+    CHECK(mounted_at("/srv/" + ordinal + "/data").fs_type == (ordinal == "db-0" ? "ext4" : "btrfs"));
+  }
+  CHECK(read_file("/srv/db-0/data/ours") == "kept");
+  for (const std::string ordinal : {"db-0", "db-1"}) CHECK(bed.ctl({"unclaim", ordinal}).status == 0);
+}
+
 TEST_CASE("a set that is scaled down and up has its old data, unless its policy says otherwise", "[root]") {
   ClaimBed bed;
   bed.install("db", {{"replicas", 2}});
@@ -148,6 +213,60 @@ TEST_CASE("a set that is scaled down and up has its old data, unless its policy 
   REQUIRE(bed.ctl({"claim", "db-1"}).status == 0);
   CHECK_FALSE(fs::exists("/srv/db-1/data/ours"));
   REQUIRE(bed.ctl({"unclaim", "db-1"}).status == 0);
+}
+
+TEST_CASE("a deletion that failed midway goes on, and nobody claims meanwhile", "[root]") {
+  ClaimBed bed;
+  bed.install("db", {{"retentionPolicy", {{"whenDeleted", "Delete"}}}});
+  REQUIRE(bed.ctl({"apply", bed.set_file("db"), "--yes"}).status == 0);
+  const fs::path left = bed.set_file("db").string() + ".deleting";
+  fs::remove(bed.hosts());
+  fs::create_directory(bed.hosts());  // after the volumes
+  CHECK(bed.ctl({"delete", "db", "--yes"}).status == 1);
+  CHECK_FALSE(fs::exists(bed.set_file("db")));
+  CHECK(fs::exists(left));
+  CHECK(bed.volumes().empty());
+  const Ended claimed = bed.ctl({"claim", "db-0"});
+  CHECK(claimed.status == 2);
+  CHECK_THAT(claimed.err, Contains("there is no set db any more: its deletion has begun, and `ordinalctl delete db` ends it"));
+  CHECK(bed.volumes().empty());
+
+  // Whoever wants it after all has it, and no deletion with it.
+  const fs::path again = bed.root() / "again.json";
+  write_file(again, read_file(left));
+  CHECK(bed.ctl({"delete", "db"}).status == 5);
+  fs::remove(bed.hosts());
+  write_file(bed.hosts(), "127.0.0.1\tlocalhost\n");
+  REQUIRE(bed.ctl({"apply", again, "--yes"}).status == 0);
+  CHECK_FALSE(fs::exists(left));
+  fs::rename(bed.set_file("db"), left);
+  CHECK(bed.ctl({"delete", "db", "--yes"}).status == 0);
+  CHECK_FALSE(fs::exists(left));
+  CHECK(bed.volumes().empty());
+  CHECK(bed.ctl({"delete", "db", "--yes"}).status == 2);
+
+  bed.install("web", {{"retentionPolicy", {{"whenDeleted", "Delete"}}}});
+  REQUIRE(bed.ctl({"apply", bed.set_file("web"), "--yes"}).status == 0);
+  fs::rename(bed.set_file("web"), left);  // another's under its name
+  CHECK(bed.ctl({"delete", "db", "--yes"}).status == 2);
+  CHECK(bed.volumes().size() == 1);
+}
+
+TEST_CASE("a set that would grow into another's unit is refused", "[root]") {
+  ClaimBed bed;
+  bed.install("a", {{"unit", "postgres@.service"}});
+  bed.install("b", {{"unit", "postgres@.service"}, {"startOrdinal", 2}});
+  CHECK(bed.ctl({"scale", "a", "2"}).status == 0);
+  const Ended met = bed.ctl({"scale", "a", "3"});
+  CHECK(met.status == 2);
+  CHECK_THAT(met.err, Contains("b-2 of set b and a-2 of set a would both have postgres@2.service"));
+  CHECK(json::parse(read_file(bed.set_file("a"))).at("replicas") == 2);
+  bed.install("a", {{"unit", "postgres@.service"}, {"replicas", 3}});  // by hand
+  CHECK(bed.ctl({"rollout", "a"}).status == 2);
+  CHECK(bed.ctl({"claim", "a-0"}).status == 2);
+  CHECK(bed.ctl({"scale", "a", "2"}).status == 0);
+  CHECK(bed.ctl({"claim", "a-0"}).status == 0);
+  CHECK(bed.ctl({"unclaim", "a-0"}).status == 0);
 }
 
 TEST_CASE("two sets whose names share a prefix never meet, and a deleted set's data comes back where it is retained", "[root]") {

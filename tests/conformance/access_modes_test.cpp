@@ -71,6 +71,9 @@ TEST_CASE("access modes: same target and other arguments is ALREADY_EXISTS, in e
     auto other_flags = request;
     other_flags.mutable_volume_capability()->mutable_mount()->add_mount_flags("noexec");
     CHECK(outcome(rig.call(other_flags)) == ALREADY_EXISTS);
+    auto other_group = request;
+    other_group.mutable_volume_capability()->mutable_mount()->set_volume_mount_group("2000");
+    CHECK(outcome(rig.call(other_group)) == ALREADY_EXISTS);
     auto other_pod = request;
     (*other_pod.mutable_volume_context())["csi.storage.k8s.io/pod.uid"] = "uid-2";
     CHECK(outcome(rig.call(other_pod)) == ALREADY_EXISTS);

@@ -82,6 +82,16 @@ TEST_CASE("create: the same name with other size, access type or parameters is A
   CHECK(outcome(rig.call(too_big)) == ALREADY_EXISTS);
   CHECK(outcome(rig.call(rig.create_request("v", block_capability(single_node_single_writer), 64 * mebi))) == ALREADY_EXISTS);
   CHECK(outcome(rig.call(rig.create_request("v", ext4, 64 * mebi, {{"blockSize", "512"}}))) == ALREADY_EXISTS);
+  // Also one that no new volume could have.
+  CHECK(outcome(rig.call(rig.create_request("v", ext4, mebi))) == ALREADY_EXISTS);
+  CHECK(outcome(rig.call(rig.create_request("v", mount_capability(single_node_single_writer, "xfs"), 64 * mebi))) == ALREADY_EXISTS);
+  auto odd = rig.create_request("v", ext4, 64 * mebi + 1);
+  odd.mutable_capacity_range()->set_limit_bytes(64 * mebi + 1);
+  CHECK(outcome(rig.call(odd)) == ALREADY_EXISTS);
+  CHECK(outcome(rig.call(rig.create_request("v", ext4, std::int64_t{1} << 62 | 1))) == ALREADY_EXISTS);
+  auto from_less = rig.create_request("v", ext4, mebi);
+  from_less.mutable_capacity_range()->set_limit_bytes(gibi);
+  CHECK(outcome(rig.call(from_less)) == OK);
 }
 
 TEST_CASE("create: another content source is refused", "[controller][root]") {
@@ -177,6 +187,45 @@ TEST_CASE("create: a thick volume stays allocated, through mkfs and mount", "[co
   CHECK(info.st_blocks * 512 >= small_size(fs_type));
   CHECK_FALSE(rig.publish(volume.id, mount_capability(single_node_multi_writer, fs_type, {"discard"}), volume.staging, rig.target("p")) ==
               OK);
+  if (fs_type == "btrfs") {
+    CHECK_THAT(mounted_at(volume.staging).super_options, !Catch::Contains("discard=async"));  // that it begins by itself since Linux 6.2
+  }
+  // Neither by hand.
+  CHECK(run_tool({"fstrim", volume.target}) != 0);
+  REQUIRE(::stat(rig.image_of(volume.id).c_str(), &info) == 0);
+  CHECK(info.st_blocks * 512 >= small_size(fs_type));
+}
+
+TEST_CASE("create: a thick volume's blocks can't be discarded, and lost ones come back at a stage", "[controller][root]") {
+  Rig rig(Settings{}, false);
+  rig.agent().configuration()["pools"] = {
+      {{"name", "thick"}, {"directory", rig.pool().string()}, {"provisioning", "thick"}, {"default", true}}};
+  rig.agent().start();
+  const bool block = GENERATE(false, true);
+  const auto capability = block ? block_capability(single_node_writer) : mount_capability(single_node_writer, "ext4");
+  const LiveVolume volume = bring_up(rig, "v", capability);
+  const std::string image = rig.image_of(volume.id);
+  const auto allocated = [&] {
+    struct stat info{};
+    REQUIRE(::stat(image.c_str(), &info) == 0);
+    return info.st_blocks * 512;
+  };
+  const auto whole = allocated();
+  CHECK(whole >= 64 * mebi);
+  if (block) {
+    CHECK(run_tool({"blkdiscard", "--force", volume.target}) != 0);
+    CHECK(allocated() >= whole);
+  }
+  // As a copy that skips zeros leaves it.
+  REQUIRE(run_tool({"fallocate", "--punch-hole", "--offset", "40MiB", "--length", "16MiB", image}) == 0);
+  CHECK(allocated() < whole);
+  CHECK(rig.stage(volume.id, capability, volume.staging) == OK);
+  CHECK(allocated() >= whole);
+  CHECK(rig.unpublish(volume.id, volume.target) == OK);
+  CHECK(rig.unstage(volume.id, volume.staging) == OK);
+  REQUIRE(run_tool({"fallocate", "--punch-hole", "--offset", "40MiB", "--length", "16MiB", image}) == 0);
+  CHECK(rig.stage(volume.id, capability, volume.staging) == OK);
+  CHECK(allocated() >= whole);
 }
 
 TEST_CASE("create: the flag discard is refused on a thick volume", "[controller][root]") {
@@ -194,8 +243,9 @@ TEST_CASE("create: the flag discard is refused on a thick volume", "[controller]
 TEST_CASE("create: an unknown parameter is INVALID_ARGUMENT, naming it; bad values too", "[controller][root]") {
   Rig rig;
   const std::vector<std::pair<std::string, std::string>> bad = {
-      {"colour", "red"},        {"blockSize", "1024"},         {"multiNodeModes", "yes"},           {"fsType", "ntfs"},
-      {"pool", "no-such-pool"}, {"mkfsOptions", "-F; reboot"}, {"csi.storage.k8s.io/colour", "red"}};
+      {"colour", "red"},          {"blockSize", "1024"},        {"multiNodeModes", "yes"},
+      {"fsType", "ntfs"},         {"pool", "no-such-pool"},     {"mkfsOptions", "-F; reboot"},
+      {"mkfsOptions", "-b 1024"}, {"mkfsOptions", "-m 0 -m 1"}, {"csi.storage.k8s.io/colour", "red"}};
   for (const auto& [key, value] : bad) {
     INFO(key);
     const Outcome refused = outcome(rig.call(rig.create_request("v", ext4, 64 * mebi, {{key, value}})));
@@ -204,12 +254,14 @@ TEST_CASE("create: an unknown parameter is INVALID_ARGUMENT, naming it; bad valu
   }
 }
 
-TEST_CASE("create: the standard provisioner's keys are taken", "[controller][root]") {
+TEST_CASE("create: the standard provisioner's keys are taken, and kept with the volume", "[controller][root]") {
   Rig rig;
-  rig.create("pvc-1", mount_capability(single_node_single_writer, "ext4"), 64 * mebi,
-             {{"csi.storage.k8s.io/pvc/name", "data-db-0"},
-              {"csi.storage.k8s.io/pvc/namespace", "prod"},
-              {"csi.storage.k8s.io/pv/name", "pvc-1"}});
+  const StringMap keys{
+      {"csi.storage.k8s.io/pvc/name", "data-db-0"}, {"csi.storage.k8s.io/pvc/namespace", "prod"}, {"csi.storage.k8s.io/pv/name", "pvc-1"}};
+  const std::string id = rig.create("pvc-1", ext4, 64 * mebi, keys);
+  rig.crash();
+  REQUIRE(rig.stage(id, ext4, rig.staging("v")) == OK);  // which writes the record anew
+  CHECK(nlohmann::json::parse(read_file(rig.record_of(id))).at("metadata").get<StringMap>() == keys);
 }
 
 TEST_CASE("create: blockSize is the loop's for ever", "[controller][root]") {
@@ -236,7 +288,9 @@ TEST_CASE("create: requisite topology without this node is RESOURCE_EXHAUSTED", 
 
 TEST_CASE("create: the volume_context never changes later", "[controller][root]") {
   Rig rig;
-  const auto request = rig.create_request("v", ext4, 64 * mebi, {{"blockSize", "512"}});
+  const auto request = rig.create_request(
+      "v", ext4, 64 * mebi,
+      {{"blockSize", "512"}, {"csi.storage.k8s.io/pvc/name", "data-db-0"}, {"csi.storage.k8s.io/pvc/namespace", "prod"}});
   const auto created = rig.call(request);
   REQUIRE(outcome(created) == OK);
   const StringMap context = plain(created->volume().volume_context());
@@ -331,6 +385,64 @@ TEST_CASE("validate: a filesystem or context that is not the volume's is not con
   *request.mutable_volume_capabilities(0) = mount_capability(single_node_single_writer, "xfs");
   CHECK_FALSE(rig.call(request)->has_confirmed());
   request.set_volume_id(rig.create("small", ext4));
+  CHECK_FALSE(rig.call(request)->has_confirmed());
+}
+
+TEST_CASE("validate: what Stage would refuse is not confirmed", "[controller][root]") {
+  Rig rig;
+  rig.agent().stop();
+  rig.agent().configuration()["pools"] = {
+      {{"name", "thick"}, {"directory", rig.pool().string()}, {"provisioning", "thick"}, {"default", true}}};
+  rig.agent().start();
+  const auto refusal = [&](const std::string& id, const v1::VolumeCapability& capability) {
+    v1::ValidateVolumeCapabilitiesRequest request;
+    request.set_volume_id(id);
+    *request.add_volume_capabilities() = capability;
+    const auto reply = rig.call(request);
+    REQUIRE(outcome(reply) == OK);
+    CHECK(reply->has_confirmed() == reply->message().empty());
+    return reply->message();
+  };
+  const auto mounted_as = [](const std::string& fs_type, const std::vector<std::string>& flags = {}) {
+    return mount_capability(single_node_single_writer, fs_type, flags);
+  };
+
+  const std::string id = rig.create("v", ext4, 320 * mebi, {{"mkfsOptions", "-i 8192"}});
+  CHECK_THAT(refusal(id, mounted_as("ext4", {"discard"})), Catch::Contains("discard"));
+  CHECK_THAT(refusal(id, mounted_as("ext4", {"journal_path=/dev/sda"})), Catch::Contains("another device"));
+  CHECK_THAT(refusal(id, mounted_as("xfs")), Catch::Contains("mkfsOptions"));
+  CHECK_FALSE(rig.stage(id, mounted_as("xfs"), rig.staging("v")) == OK);
+  CHECK(refusal(id, mounted_as("ext4", {"noatime"})).empty());
+  // Once it holds a filesystem, with what it was made is no question any more.
+  REQUIRE(rig.stage(id, ext4, rig.staging("v")) == OK);
+  CHECK(refusal(id, ext4).empty());
+  CHECK_THAT(refusal(id, mounted_as("xfs")), Catch::Contains("holds ext4"));
+  CHECK(rig.unstage(id, rig.staging("v")) == OK);
+
+  // What a workload wrote on a raw device is known only by looking.
+  const auto raw = block_capability(single_node_single_writer);
+  REQUIRE(rig.stage(id, raw, rig.staging("v")) == OK);
+  REQUIRE(rig.unstage(id, rig.staging("v")) == OK);
+  CHECK(refusal(id, raw).empty());
+  CHECK_THAT(refusal(id, ext4), Catch::Contains("raw block device"));
+  REQUIRE(rig.stage(id, ext4, rig.staging("v")) == OK);
+  CHECK(refusal(id, ext4).empty());
+}
+
+TEST_CASE("validate: what an orchestrator adds to the volume_context by itself is no difference", "[controller][root]") {
+  Rig rig;
+  v1::ValidateVolumeCapabilitiesRequest request;
+  request.set_volume_id(
+      rig.create("v", ext4, 64 * mebi, {{"csi.storage.k8s.io/pvc/name", "data-db-0"}, {"csi.storage.k8s.io/pvc/namespace", "prod"}}));
+  *request.add_volume_capabilities() = ext4;
+  auto& context = *request.mutable_volume_context();
+  context["storage.kubernetes.io/csiProvisionerIdentity"] = "x";
+  context["csi.storage.k8s.io/pvc/name"] = "data-db-0";
+  CHECK(rig.call(request)->has_confirmed());
+  context["csi.storage.k8s.io/pvc/name"] = "data-db-1";
+  CHECK_FALSE(rig.call(request)->has_confirmed());
+  context.erase("csi.storage.k8s.io/pvc/name");
+  context["csi.storage.k8s.io/colour"] = "red";
   CHECK_FALSE(rig.call(request)->has_confirmed());
 }
 

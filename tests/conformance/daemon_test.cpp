@@ -152,6 +152,30 @@ TEST_CASE("daemon: a bad configuration is refused with the key's path and status
   CHECK(checked.status == 2);
 }
 
+TEST_CASE("daemon: a second agent with other directories of its own is kept off another's pool", "[daemon][root]") {
+  Rig first;
+  const std::string id = first.create("v", ext4);
+  REQUIRE(first.stage(id, ext4, first.staging("v")) == OK);
+  const auto images = [&] { return std::distance(fs::directory_iterator{first.pool()}, fs::directory_iterator{}); };
+  Rig second({}, false);
+  second.agent().configuration()["pools"].push_back({{"name", "shared"}, {"directory", first.pool().string()}});
+  const Ending ending = second.agent().run_to_end();
+  CHECK(ending.exited);
+  CHECK(ending.status == 1);
+  CHECK_THAT(second.agent().log(), Catch::Contains("pools[1].directory") && Catch::Contains(first.pool().string()) &&
+                                       Catch::Contains("process " + std::to_string(first.agent().pid()) + " (" + ORDINALD_PROGRAM));
+  CHECK(images() == 1);
+
+  // A killed agent's lock is gone with it; its successor has no trouble, and neither has whoever comes when it has ended.
+  first.crash();
+  CHECK(first.stage(id, ext4, first.staging("v")) == OK);
+  CHECK(first.unstage(id, first.staging("v")) == OK);
+  CHECK_FALSE(second.agent().run_to_end().status == 0);
+  first.agent().stop();
+  second.agent().start();
+  CHECK(images() == 1);
+}
+
 TEST_CASE("daemon: --check-config and --version do only that", "[daemon][root]") {
   Rig rig({}, false);
   Ending ending = rig.agent().run_to_end({"--check-config"});

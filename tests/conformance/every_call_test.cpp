@@ -251,7 +251,8 @@ TEST_CASE("every call: names refuse control characters", "[every_call][root]") {
 }
 
 TEST_CASE("every call: secrets and mount flags never reach the log or an error", "[every_call][root]") {
-  Rig rig(Settings{{"logLevel", "trace"}});
+  Rig rig(Settings{{"logLevel", "trace"}}, false);
+  rig.agent().start({}, {{"GRPC_TRACE", "all"}, {"GRPC_VERBOSITY", "debug"}});
   const std::string secret = "hunter2-very-secret";
   const std::string flag = "zebra-crossing";
   const auto capability = mount_capability(single_node_writer, "ext4");

@@ -1,6 +1,7 @@
 // "Health": of volumes, as node and controller see them, and of the pools.
 #include <cctype>
 #include <cerrno>
+#include <cstdio>
 #include <set>
 #include <utility>
 
@@ -57,11 +58,22 @@ void check_well_formed(const v1::VolumeHealth& health) {
   }
 }
 
-bool has_status(const v1::VolumeHealth& health, v1::VolumeHealthErrorType status) {
+/// Each `STATUS Reason`, in their order.
+std::string words(const v1::VolumeHealth& health) {
   check_well_formed(health);
-  for (const auto& entry : health.health_statuses())
-    if (entry.status() == status) return true;
-  return false;
+  std::string text;
+  for (const auto& entry : health.health_statuses()) {
+    text += (text.empty() ? "" : ", ") + v1::VolumeHealthErrorType_Name(entry.status()) + " " + entry.reason();
+  }
+  return text;
+}
+
+std::string words(const v1::NodeGetStorageHealthResponse& health) {
+  std::string text;
+  for (const auto& entry : health.backend_health()) {
+    text += (text.empty() ? "" : ", ") + v1::StorageHealthErrorType_Name(entry.status()) + " " + entry.reason();
+  }
+  return text;
 }
 
 }  // namespace
@@ -95,8 +107,7 @@ TEST_CASE("health: a missing image is told by the controller, as long as it is m
   const std::string id = rig.create("v", ext4);
   const fs::path image = rig.image_of(id);
   fs::rename(image, rig.root() / "kept.img");
-  const auto health = controller_view(rig, id);
-  CHECK((has_status(health, v1::DATA_LOSS) || has_status(health, v1::INACCESSIBLE)));
+  CHECK(words(controller_view(rig, id)) == "DATA_LOSS BackingFileMissing");
   CHECK(unwell(rig) == std::vector<std::string>{id});
   fs::rename(rig.root() / "kept.img", image);
   CHECK(controller_view(rig, id).health_statuses_size() == 0);
@@ -107,7 +118,7 @@ TEST_CASE("health: an image that is too short is told by the controller", "[heal
   Rig rig;
   const std::string id = rig.create("v", ext4);
   fs::resize_file(rig.image_of(id), mebi);
-  CHECK(has_status(controller_view(rig, id), v1::DATA_LOSS));
+  CHECK(words(controller_view(rig, id)) == "DATA_LOSS BackingFileTooShort");
   CHECK_FALSE(rig.stage(id, ext4, rig.staging("v")) == OK);
 }
 
@@ -115,8 +126,7 @@ TEST_CASE("health: a backing file deleted under a mounted volume is told by the 
   Rig rig;
   const LiveVolume volume = bring_up(rig, "v", ext4);
   fs::remove(rig.image_of(volume.id));
-  CHECK(node_view(rig, volume.id, volume.target, volume.staging).health_statuses_size() > 0);
-  check_well_formed(node_view(rig, volume.id));
+  CHECK(words(node_view(rig, volume.id, volume.target, volume.staging)) == "DATA_LOSS BackingFileMissing");
   CHECK(rig.unpublish(volume.id, volume.target) == OK);
   CHECK(rig.unstage(volume.id, volume.staging) == OK);
   CHECK(leaks_beneath(rig.root()) == "");
@@ -127,12 +137,11 @@ TEST_CASE("health: a filesystem that had errors is told by the node", "[health][
   const LiveVolume volume = bring_up(rig, "v", mount_capability(single_node_single_writer, "ext4", {"errors=remount-ro"}));
   const fs::path trigger = fs::path("/sys/fs/ext4") / fs::path(loops_beneath(rig.pool()).at(0).path).filename() / "trigger_fs_error";
   if (try_write(trigger, "conformance test") != 0) {
-    WARN("the kernel has no trigger_fs_error");
+    std::puts("SKIPPED: the kernel has no trigger_fs_error");
     return;
   }
   REQUIRE(try_write(volume.target / "file") == EROFS);
-  const auto health = node_view(rig, volume.id, volume.target, volume.staging);
-  CHECK((has_status(health, v1::DEGRADED) || has_status(health, v1::INACCESSIBLE)));
+  CHECK(words(node_view(rig, volume.id, volume.target, volume.staging)) == "DEGRADED FilesystemReadOnly");
   // The next stage checks it, and the cause is gone.
   REQUIRE(rig.unpublish(volume.id, volume.target) == OK);
   // What was still cached then could not be written: that is told, once.
@@ -144,11 +153,71 @@ TEST_CASE("health: a filesystem that had errors is told by the node", "[health][
   CHECK(node_view(rig, volume.id).health_statuses_size() == 0);
 }
 
+TEST_CASE("health: a filesystem that was shut down is told by the node", "[health][root]") {
+  Rig rig;
+  const LiveVolume volume = bring_up(rig, "v", mount_capability(single_node_single_writer, "xfs"));
+  REQUIRE(run_tool({"xfs_io", "-x", "-c", "shutdown", volume.target}) == 0);
+  CHECK(words(node_view(rig, volume.id, volume.target, volume.staging)) == "INACCESSIBLE FilesystemShutDown");
+  CHECK(rig.unpublish(volume.id, volume.target) == OK);
+}
+
+TEST_CASE("health: another file in the image's place is told by both", "[health][root]") {
+  Rig rig;
+  const std::string id = rig.create("idle", ext4);
+  const LiveVolume live = bring_up(rig, "live", ext4);
+  for (const std::string& each : {id, live.id}) {
+    const fs::path image = rig.image_of(each);
+    const auto size = fs::file_size(image);
+    fs::remove(image);
+    write_file(image, "");
+    fs::resize_file(image, size);
+  }
+  CHECK(words(controller_view(rig, id)) == "DATA_LOSS BackingFileForeign");
+  CHECK(words(node_view(rig, live.id, live.target, live.staging)) == "DATA_LOSS BackingFileForeign");
+}
+
+TEST_CASE("health: a raw block device that was taken away is told by the node", "[health][root]") {
+  Rig rig;
+  const auto block = block_capability(single_node_single_writer);
+  const std::string id = rig.create("v", block);
+  REQUIRE(rig.stage(id, block, rig.staging("v")) == OK);
+  REQUIRE(run_tool({"losetup", "-d", loops_beneath(rig.pool()).at(0).path}) == 0);
+  CHECK(words(node_view(rig, id, {}, rig.staging("v"))) == "INACCESSIBLE DeviceGone");
+}
+
+TEST_CASE("health: a volume whose pool is configured no more, or can't be reached, says so", "[health][root]") {
+  const TempDir pools("pools");
+  fs::create_directory(pools.path() / "a");
+  fs::create_directory(pools.path() / "b");
+  const nlohmann::json a{{"name", "a"}, {"directory", (pools.path() / "a").string()}, {"default", true}};
+  const nlohmann::json b{{"name", "b"}, {"directory", (pools.path() / "b").string()}};
+  Rig rig(Settings{{"pools", nlohmann::json::array({a, b})}});
+  const std::string id = rig.create("v", ext4, 64 * mebi, {{"pool", "b"}});
+  fs::rename(pools.path() / "b", pools.path() / "away");
+  CHECK(words(controller_view(rig, id)) == "INACCESSIBLE PoolUnreachable");
+  CHECK(words(storage_view(rig)) == "STORAGE_UNREACHABLE DirectoryMissing");
+  fs::rename(pools.path() / "away", pools.path() / "b");
+  CHECK(words(controller_view(rig, id)) == "");
+  rig.agent().kill();
+  rig.agent().configuration()["pools"] = nlohmann::json::array({a});
+  rig.agent().start();
+  CHECK(words(controller_view(rig, id)) == "INACCESSIBLE PoolNotConfigured");
+}
+
+TEST_CASE("health: a pool on a read-only file system is STORAGE_DEGRADED", "[health][root]") {
+  const TempDir pools("pools");
+  fs::create_directory(pools.path() / "a");
+  REQUIRE(run_tool({"mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", pools.path() / "a"}) == 0);
+  Rig rig(Settings{{"pools", {{{"name", "a"}, {"directory", (pools.path() / "a").string()}, {"default", true}}}}});
+  REQUIRE(run_tool({"mount", "-o", "remount,ro", pools.path() / "a"}) == 0);
+  CHECK(words(storage_view(rig)) == "STORAGE_DEGRADED ReadOnly");
+}
+
 TEST_CASE("health: a mount that is gone is told by the node", "[health][root]") {
   Rig rig;
   const LiveVolume volume = bring_up(rig, "v", ext4);
   REQUIRE(run_tool({"umount", volume.target}) == 0);
-  CHECK(has_status(node_view(rig, volume.id, volume.target, volume.staging), v1::INACCESSIBLE));
+  CHECK(words(node_view(rig, volume.id, volume.target, volume.staging)) == "INACCESSIBLE MountGone");
   CHECK(rig.publish(volume.id, ext4, volume.staging, volume.target) == OK);
   CHECK(node_view(rig, volume.id, volume.target, volume.staging).health_statuses_size() == 0);
 }
@@ -262,7 +331,7 @@ TEST_CASE("health: a pool whose directory is gone is STORAGE_UNREACHABLE, as lon
   fs::rename(rig.pool(), rig.root() / "pool-elsewhere");
   const auto health = storage_view(rig);
   REQUIRE(health.backend_health_size() == 1);
-  CHECK(health.backend_health(0).status() == v1::STORAGE_UNREACHABLE);
+  CHECK(words(health) == "STORAGE_UNREACHABLE DirectoryMissing");
   CHECK_THAT(health.backend_health(0).message(), Catch::Contains(rig.pool().string()));
   fs::rename(rig.root() / "pool-elsewhere", rig.pool());
   CHECK(storage_view(rig).backend_health_size() == 0);
@@ -280,10 +349,32 @@ TEST_CASE("health: one entry for each pool that is not well, and a pool nearly f
   REQUIRE(try_write(pools.path() / "small/filler", std::string(60 * mebi, 'x')) == 0);
   const auto health = storage_view(rig);
   REQUIRE(health.backend_health_size() == 1);
-  CHECK(health.backend_health(0).status() == v1::STORAGE_DEGRADED);
-  CHECK_FALSE(health.backend_health(0).reason().empty());
+  CHECK(words(health) == "STORAGE_DEGRADED NearlyFull");
   CHECK_THAT(health.backend_health(0).message(), Catch::Contains("small"));
   fs::remove(pools.path() / "small/filler");
+  CHECK(storage_view(rig).backend_health_size() == 0);
+  rig.agent().stop();
+}
+
+TEST_CASE("health: a pool nearly out of inodes is STORAGE_DEGRADED", "[health][root]") {
+  const TempDir pools("pools");
+  fs::create_directories(pools.path() / "few");
+  REQUIRE(run_tool({"mount", "-t", "tmpfs", "-o", "size=64m,nr_inodes=20", "tmpfs", pools.path() / "few"}) == 0);
+  fs::create_directory(pools.path() / "endless");
+  REQUIRE(run_tool({"mount", "-t", "tmpfs", "-o", "size=64m,nr_inodes=0", "tmpfs", pools.path() / "endless"}) == 0);
+  Rig rig(Settings{{"pools",
+                    {{{"name", "few"}, {"directory", (pools.path() / "few").string()}, {"nearlyFullPercent", 80}},
+                     {{"name", "endless"}, {"directory", (pools.path() / "endless").string()}, {"default", true}}}}});
+  for (int i = 0; i < 14; ++i) {
+    REQUIRE(try_write(pools.path() / "few" / std::to_string(i), "") == 0);
+  }
+  CHECK(storage_view(rig).backend_health_size() == 0);  // 15 of 20, the directory among them
+  REQUIRE(try_write(pools.path() / "few/14", "") == 0);
+  const auto health = storage_view(rig);
+  CHECK(words(health) == "STORAGE_DEGRADED InodesNearlyFull");
+  REQUIRE(health.backend_health_size() == 1);
+  CHECK_THAT(health.backend_health(0).message(), Catch::Contains("pool few") && Catch::Contains("4 inodes left of 20"));
+  fs::remove(pools.path() / "few/14");
   CHECK(storage_view(rig).backend_health_size() == 0);
   rig.agent().stop();
 }

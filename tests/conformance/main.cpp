@@ -1,8 +1,7 @@
-#define CATCH_CONFIG_RUNNER
-#include <catch2/catch.hpp>
 #include <cstdio>
 #include <exception>
 
+#include "tests/support/catch_session.hpp"
 #include "tests/support/mount_namespace.hpp"
 #include "tests/support/rig.hpp"
 
@@ -12,7 +11,7 @@ int main(int argc, char** argv) {
   try {
     enter_private_mount_namespace();
     const WritableUsr usr;
-    return Catch::Session().run(argc, argv);
+    return run_catch(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "test_conformance: %s\n", error.what());
     return 1;

@@ -105,8 +105,12 @@ TEST_CASE("publish: the parent is the caller's", "[publish][root]") {
   Rig rig;
   const std::string id = rig.create("v", ext4);
   REQUIRE(rig.stage(id, ext4, rig.staging("v")) == OK);
-  CHECK_FALSE(rig.publish(id, ext4, rig.staging("v"), rig.root() / "no-such-parent/volume") == OK);
-  CHECK_FALSE(fs::exists(rig.root() / "no-such-parent"));
+  const fs::path missing = rig.root() / "no-such-parent";
+  for (const Outcome& refused : {rig.publish(id, ext4, rig.staging("v"), missing / "volume"), rig.stage(id, ext4, missing / "stage")}) {
+    CHECK(refused == FAILED_PRECONDITION);  // NOT_FOUND would be: no such volume
+    CHECK_THAT(refused.message, Catch::Contains(missing.string()) && Catch::Contains("make that directory first"));
+  }
+  CHECK_FALSE(fs::exists(missing));
 }
 
 TEST_CASE("publish: never through a symlink", "[publish][root]") {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 namespace ordinald::testing {
@@ -14,8 +15,22 @@ namespace ordinald::testing {
 /// Threading: one thread.
 class Choices {
  public:
+  Choices() = default;
+  /// All forks, if there are any, go the way of a single one of `one`: to the first or to the last. `one` must outlive it.
+  static Choices alike(Choices& one) {
+    Choices choices;
+    choices.one_ = &one;
+    return choices;
+  }
+
   /// A number below `count`; 0 the first time.
   std::size_t choose(std::size_t count) {
+    if (one_ != nullptr) {
+      if (!last_) {
+        last_ = one_->yes();
+      }
+      return *last_ ? count - 1 : 0;
+    }
     if (at_ == taken_.size()) {
       taken_.push_back({.chosen = 0, .count = count});
     }
@@ -40,6 +55,8 @@ class Choices {
     std::size_t chosen = 0;
     std::size_t count = 0;
   };
+  Choices* one_ = nullptr;
+  std::optional<bool> last_;
   std::vector<Fork> taken_;
   std::size_t at_ = 0;
 };

@@ -50,6 +50,8 @@ class FakeWorld {
   mount::Result<void> unpublish();
   mount::Result<void> unstage();
   mount::Result<void> remove();
+  /// A person ends the hold of who has it, which may be over already, and the orchestrator unpublishes.
+  mount::Result<void> release();
   /// An orchestrator that was never told of a volume finds it in the list, and deletes it.
   mount::Result<void> remove_unknown();
   /// The workload writes, and fsyncs; on a published volume.

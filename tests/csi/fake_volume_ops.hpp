@@ -126,7 +126,10 @@ class FakeVolumeOps final : public VolumeOps {
 
   template <class Args, class Answer>
   Result<Answer> answer(const std::string& verb, const CallContext& call, Args& kept, const Args& args, const Answer& result) {
-    kept = args;
+    {
+      const std::lock_guard lock{mutex_};
+      kept = args;
+    }
     TRYV(begin(verb, call));
     return result;
   }

@@ -3,7 +3,6 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/security/credentials.h>
-#include <spdlog/sinks/ostream_sink.h>
 
 #include <future>
 #include <memory>
@@ -14,6 +13,7 @@
 #include "csi.grpc.pb.h"
 #include "csi/server.hpp"
 #include "tests/csi/fake_volume_ops.hpp"
+#include "tests/support/logs.hpp"
 #include "tests/support/temp.hpp"
 
 namespace ordinald::csi {
@@ -23,36 +23,42 @@ namespace v1 = ::csi::v1;
 /// A logger into memory, `<level> <message>` a line.
 class MemoryLog {
  public:
-  explicit MemoryLog(spdlog::level::level_enum level = spdlog::level::trace)
-      : logger_(std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_))) {
-    logger_->set_pattern("%l %v");
-    logger_->set_level(level);
-  }
-  [[nodiscard]] const std::shared_ptr<spdlog::logger>& logger() const { return logger_; }
+  explicit MemoryLog(mount::LogLevel level = mount::LogLevel::trace) : logger_(testing::log_into(text_, level)) {}
+  [[nodiscard]] const std::shared_ptr<const mount::Log>& logger() const { return logger_; }
   /// What was written so far; only while nothing writes.
   [[nodiscard]] std::string text() const { return text_.str(); }
 
  private:
   std::ostringstream text_;
-  std::shared_ptr<spdlog::logger> logger_;
+  std::shared_ptr<const mount::Log> logger_;
 };
 
 /// The services over a fake port, on a real socket, with clients.
 struct RunningServer {
-  explicit RunningServer(const PluginInfo& plugin = {}, spdlog::level::level_enum level = spdlog::level::trace, int max_threads = 256)
+  /// `options`: but for endpoint and plugin.
+  explicit RunningServer(const PluginInfo& plugin = {}, mount::LogLevel level = mount::LogLevel::trace, ServerOptions options = {})
       : log(level) {
-    auto started = Server::start({.endpoint = endpoint(), .plugin = plugin, .max_threads = max_threads}, ops, log.logger());
+    options.endpoint = endpoint();
+    options.plugin = plugin;
+    auto started = Server::start(options, ops, log.logger());
     if (!started) {
       throw std::runtime_error{started.error().message};
     }
     server = std::move(started).value();
-    channel = grpc::CreateChannel(endpoint(), grpc::InsecureChannelCredentials());
+    channel = own_connection();
     identity = v1::Identity::NewStub(channel);
     node = v1::Node::NewStub(channel);
     controller = v1::Controller::NewStub(channel);
   }
 
   [[nodiscard]] std::string endpoint() const { return "unix://" + (dir.path() / "csi.sock").string(); }
+
+  /// One more client, over a connection of its own.
+  [[nodiscard]] std::shared_ptr<grpc::Channel> own_connection() const {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    return grpc::CreateCustomChannel(endpoint(), grpc::InsecureChannelCredentials(), arguments);
+  }
 
   testing::TempDir dir{"csi"};
   FakeVolumeOps ops;

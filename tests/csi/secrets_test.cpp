@@ -142,7 +142,7 @@ TEST_CASE("no message's log text holds a secret or a mount flag", "[csi][secrets
 }
 
 TEST_CASE("no call's log lines and no error's text hold a secret or a mount flag, at any level", "[csi][secrets]") {
-  RunningServer server{{}, spdlog::level::trace};
+  RunningServer server{{}, mount::LogLevel::trace};
   int served = 0;
   int refused = 0;
   for (const bool failing : {false, true}) {

@@ -30,7 +30,7 @@ using mount::ErrorCode;
 namespace {
 
 mount::Result<std::unique_ptr<Server>> start(const std::string& endpoint, FakeVolumeOps& ops, const MemoryLog& log) {
-  return Server::start({.endpoint = endpoint, .plugin = {}, .max_threads = 256}, ops, log.logger());
+  return Server::start({.endpoint = endpoint, .plugin = {}}, ops, log.logger());
 }
 
 /// Whether a new connection is served.
@@ -310,9 +310,11 @@ TEST_CASE("shutdown ends in time although a call hangs", "[csi][server]") {
   CHECK(server.server->shutdown(std::chrono::seconds{5}));
 }
 
-TEST_CASE("calls run beside one another up to max_threads, and one more is told so", "[csi][server]") {
+TEST_CASE("calls run beside one another up to max_threads, half of them of one client, and one more is told so", "[csi][server]") {
   constexpr int most = 8;
-  RunningServer server{{}, spdlog::level::trace, most};
+  ServerOptions options;
+  options.max_threads = most;
+  RunningServer server{{}, mount::LogLevel::trace, options};
   Gate gate;
   server.ops.hook = [&](const std::string& verb) -> Result<void> {
     if (verb == "unpublish") {
@@ -322,24 +324,33 @@ TEST_CASE("calls run beside one another up to max_threads, and one more is told 
   };
   std::vector<std::thread> callers;
   std::atomic<int> good{0};
-  for (int i = 0; i < most; ++i) {
+  const auto second = v1::Node::NewStub(server.own_connection());
+  const auto third = v1::Identity::NewStub(server.own_connection());
+  const auto call_by = [&](v1::Node::Stub& stub) {
     callers.emplace_back([&] {
       v1::NodeUnpublishVolumeResponse response;
       ClientContext context;
-      good += server.node->NodeUnpublishVolume(&context, unpublish_request(), &response).ok() ? 1 : 0;
+      good += stub.NodeUnpublishVolume(&context, unpublish_request(), &response).ok() ? 1 : 0;
     });
+  };
+  for (int i = 0; i < most; ++i) {
+    call_by(*server.node);  // the second half of these waits at the client
+  }
+  gate.await_waiting(most / 2);
+  for (int i = 0; i < most / 2; ++i) {
+    call_by(*second);
   }
   gate.await_waiting(most);
   v1::ProbeResponse probe;
   ClientContext context;
-  const auto status = server.identity->Probe(&context, {}, &probe);
+  const auto status = third->Probe(&context, {}, &probe);
   CHECK(status.error_code() == StatusCode::RESOURCE_EXHAUSTED);
   CHECK_FALSE(status.error_message().empty());
   gate.open();
   for (auto& caller : callers) {
     caller.join();
   }
-  CHECK(good == most);
+  CHECK(good == most + most / 2);
   ClientContext again;
-  CHECK(server.identity->Probe(&again, {}, &probe).ok());
+  CHECK(third->Probe(&again, {}, &probe).ok());
 }

@@ -419,7 +419,7 @@ TEST_CASE("the caller's deadline is passed on", "[csi][services]") {
 }
 
 TEST_CASE("one line an operation: method, volume, result, milliseconds, and the error", "[csi][services]") {
-  RunningServer server{{}, spdlog::level::info};
+  RunningServer server{{}, mount::LogLevel::info};
   v1::NodeUnpublishVolumeResponse response;
   ClientContext good;
   REQUIRE(server.node->NodeUnpublishVolume(&good, unpublish_request(), &response).ok());

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cstdio>
 #include <filesystem>
 #include <string>
 
@@ -90,6 +91,17 @@ TEST_CASE("ctl: no agent, a dead one and a socket that we may not use are told a
         std::string::npos);
 }
 
+TEST_CASE("ctl: volumes says of what was found mounted that its holder is unknown, and where it is") {
+  World world;
+  json volume = a_volume();
+  volume["publications"] = json::array();
+  volume["found"] = {{{"path", "/pods/0b8f-1/volume"}, {"since", "2026-01-01T00:00:00Z"}}};
+  world.agent.answer("GET /v1/volumes", {{"volumes", {volume}}});
+  const Ran ran = world.ctl({"volumes"});
+  INFO(ran);
+  CHECK_THAT(ran.out, Contains("unknown") && Contains("/pods/0b8f-1/volume") && !Contains("/stage/1"));
+}
+
 TEST_CASE("ctl: who isn't root is told to use sudo", "[root]") {
   World world;
   ::chmod(world.temp.path().c_str(), 0755);
@@ -98,7 +110,7 @@ TEST_CASE("ctl: who isn't root is told to use sudo", "[root]") {
       {"/usr/bin/setpriv", "--reuid=65534", "--clear-groups", ORDINALCTL_PROGRAM, "--admin-socket", world.agent.path(), "status"});
   INFO(ran);
   if (ran.status == 126 || ran.status == 127) {
-    WARN("SKIPPED: nobody may not run programs in the build directory");
+    std::puts("SKIPPED: nobody may not run programs in the build directory");
     return;
   }
   CHECK(ran.status == 3);
@@ -200,6 +212,24 @@ TEST_CASE("ctl: answers of another version, with members missing, added or of ot
       CHECK((ran.status == 0 || ran.status == 5 || ran.status == 6));
     }
   }
+}
+
+TEST_CASE("ctl: numbers beyond all sense and texts that are no UTF-8 are no bug of ordinalctl's") {
+  World world;
+  world.agent.answer("GET /v1/pools", {{"pools",
+                                        {{{"name", "a"}, {"total", 5}, {"used", INT64_MAX}, {"healthy", true}},
+                                         {{"name", "b"}, {"total", INT64_MAX}, {"used", INT64_MAX - 1}, {"healthy", true}},
+                                         {{"name", "c"}, {"total", 1e300}, {"used", -1e300}, {"healthy", true}}}}});
+  const Ran pools = world.ctl({"pools"});
+  INFO(pools);
+  CHECK(pools.status == 0);
+  CHECK_THAT(pools.out, Contains("a") && Contains("b") && Contains("c"));
+
+  world.agent.answer("POST /v1/adopt", {{"holds", {{"total", 5}, {"names", {"x"}}, {"nameCount", INT64_MIN}}}});
+  const Ran adopt = world.ctl({"adopt", "/nowhere/\xff"});
+  INFO(adopt);
+  CHECK(adopt.status == 5);
+  CHECK_THAT(adopt.out, !Contains("more"));
 }
 
 TEST_CASE("ctl: names and messages with terminal escapes are harmless in every command's text") {
@@ -409,11 +439,28 @@ TEST_CASE("ctl: with --yes the agent is asked for just that") {
   CHECK(world.ctl({"rebind", "prod/data-db-0", "prod/data-db-1", "--yes"}).status == 4);  // taken meanwhile
 
   world.agent.answer("POST /v1/adopt", {{"holds", {{"type", "xfs"}}}, {"volume", {{"id", "pg-01234567"}}}});
-  const Ran adopted = world.ctl({"adopt", "vdb", "--name", "pg", "--pool", "disks", "--yes"});
+  const Ran adopted =
+      world.ctl({"adopt", "vdb", "--name", "pg", "--pool", "disks", "--claim", "prod/data-pg-0", "--identity", "claim", "--yes"});
   CHECK(adopted.status == 0);
   CHECK_THAT(adopted.out, Contains("pg-01234567"));
-  CHECK(json::parse(world.agent.requests().back().substr(14)) ==
-        json{{"dryRun", false}, {"name", "pg"}, {"pool", "disks"}, {"path", (std::filesystem::current_path() / "vdb").string()}});
+  CHECK(json::parse(world.agent.requests().back().substr(14)) == json{{"dryRun", false},
+                                                                      {"name", "pg"},
+                                                                      {"pool", "disks"},
+                                                                      {"namespace", "prod"},
+                                                                      {"claim", "data-pg-0"},
+                                                                      {"identity", "claim"},
+                                                                      {"path", (std::filesystem::current_path() / "vdb").string()}});
+  world.agent.answer("POST /v1/adopt", {{"holds", json::object()}, {"volume", {{"id", "pg-01234567"}}}});
+  const Ran again = world.ctl({"adopt", "vdb"});  // it was before
+  CHECK(again.status == 0);
+  CHECK_THAT(again.out, Contains("pg-01234567 already"));
+  world.agent.answer("POST /v1/adopt",
+                     {{"holds", {{"kind", "block device"}}}, {"refusals", {"it is a block device: dd if=…"}}, {"volume", nullptr}});
+  const Ran refused = world.ctl({"adopt", "vdb"});
+  CHECK(refused.status == 1);
+  CHECK_THAT(refused.out, Contains("dd if="));
+  CHECK(world.ctl({"adopt", "vdb", "--claim", "data"}).status == 2);
+  CHECK(world.ctl({"adopt", "vdb", "--identity", "mine"}).status == 2);
 }
 
 TEST_CASE("ctl: volumes --watch shows what changes, and outlives the agent") {

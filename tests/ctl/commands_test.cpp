@@ -176,6 +176,47 @@ TEST_CASE("ctl: rebind gives a kept volume to another claim, and not while it is
   CHECK(publish_to(rig, id, "db-1", "uid-2") == OK);
 }
 
+TEST_CASE("ctl: adopt shows what a file holds, and makes it a volume", "[root]") {
+  Rig rig;
+  const Ctl ctl = ctl_of(rig);
+  const fs::path file = rig.root() / "old.img";
+  fs::create_directories(rig.root() / "tree/base");
+  write_file(rig.root() / "tree/PG_VERSION", "15");
+  write_file(file, "");
+  fs::resize_file(file, 16 * mebi);
+  REQUIRE(run_tool({"mkfs.ext4", "-q", "-L", "pg", "-d", rig.root() / "tree", file}) == 0);
+
+  const Ran shown = ctl({"adopt", file, "--claim", "prod/data-db-0"});
+  INFO(shown);
+  CHECK(shown.status == 5);
+  CHECK_THAT(shown.out, Contains(file.string()) && Contains("16 MiB (16777216 bytes)") && Contains("ext4") &&
+                            Contains("PG_VERSION  base  lost+found") && Contains("prod/data-db-0, identity none") && Contains("default"));
+  CHECK(fs::exists(file));
+  const Ran pool = ctl({"adopt", file, "--pool", "none", "--yes"});
+  CHECK(pool.status == 1);
+  CHECK_THAT(pool.err, Contains("there is no pool"));
+  fs::create_hard_link(file, rig.root() / "second");
+  const Ran refused = ctl({"adopt", file});
+  INFO(refused);
+  CHECK(refused.status == 1);
+  CHECK_THAT(refused.out, Contains("What stands against it") && Contains("2 names"));
+  CHECK(ctl({"adopt", file, "--yes"}).status == 1);
+  fs::remove(rig.root() / "second");
+
+  const Ran adopted = ctl({"adopt", file, "--claim", "prod/data-db-0", "--yes"});
+  INFO(adopted);
+  CHECK(adopted.status == 0);
+  const std::string id = ctl.json({"show", "prod/data-db-0"}).at("id");
+  CHECK_THAT(adopted.out, Contains("It is now volume " + id));
+  CHECK_FALSE(fs::exists(file));
+  const Ran again = ctl({"adopt", file, "--claim", "prod/data-db-0", "--yes"});
+  CHECK(again.status == 0);
+  CHECK_THAT(again.out, Contains(id + " already"));
+  REQUIRE(rig.stage(id, exclusive, rig.staging(id)) == OK);
+  REQUIRE(publish_to(rig, id, "db-0", "uid-1") == OK);
+  CHECK(read_file(rig.target("uid-1") / "PG_VERSION") == "15");
+}
+
 TEST_CASE("ctl: orphans shows what needs a person, and repairs at once what is safe", "[root]") {
   Rig rig;
   const Ctl ctl = ctl_of(rig);

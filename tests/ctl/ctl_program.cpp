@@ -13,24 +13,25 @@
 #include <system_error>
 #include <utility>
 
+#include "tests/support/program_words.hpp"
+
 namespace ordinald::testing {
 namespace {
 
 [[noreturn]] void fail_errno(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
 
-[[noreturn]] void run_child(const std::vector<std::string>& argv, const Environment& environment) {
+/// Only async-signal-safe calls: see ProgramWords.
+[[noreturn]] void run_child(const ProgramWords& words) {
   ::alarm(60);  // it outlives exec
+  ::execve(words.argv()[0], words.argv(), words.environment());
+  ::_exit(127);
+}
+
+std::vector<std::string> settings_of(const Environment& environment) {
   std::vector<std::string> settings;
   if (!environment.contains("PATH")) settings.emplace_back("PATH=/usr/sbin:/usr/bin:/sbin:/bin");
   for (const auto& [name, value] : environment) settings.push_back(name + "=" + value);
-  std::vector<const char*> words;
-  std::vector<const char*> variables;
-  for (const std::string& word : argv) words.push_back(word.c_str());
-  for (const std::string& setting : settings) variables.push_back(setting.c_str());
-  words.push_back(nullptr);
-  variables.push_back(nullptr);
-  ::execve(words.front(), const_cast<char* const*>(words.data()), const_cast<char* const*>(variables.data()));
-  ::_exit(127);
+  return settings;
 }
 
 int wait_for(pid_t pid) {
@@ -58,12 +59,13 @@ Ran run_program(const std::vector<std::string>& argv, const Environment& environ
   std::array<int, 2> out{};
   std::array<int, 2> err{};
   if (::pipe2(out.data(), O_CLOEXEC) != 0 || ::pipe2(err.data(), O_CLOEXEC) != 0) fail_errno("pipe2");
+  const ProgramWords words{argv, settings_of(environment)};
   const pid_t pid = ::fork();
   if (pid < 0) fail_errno("fork");
   if (pid == 0) {
     ::dup2(out[1], STDOUT_FILENO);
     ::dup2(err[1], STDERR_FILENO);
-    run_child(argv, environment);
+    run_child(words);
   }
   ::close(out[1]);
   ::close(err[1]);
@@ -84,10 +86,11 @@ Ran run_program(const std::vector<std::string>& argv, const Environment& environ
 Ran run_on_terminal(const std::vector<std::string>& argv, unsigned short columns, const Environment& environment,
                     const std::string& typed) {
   const winsize size{.ws_row = 50, .ws_col = columns, .ws_xpixel = 0, .ws_ypixel = 0};
+  const ProgramWords words{argv, settings_of(environment)};
   int terminal = -1;
   const pid_t pid = ::forkpty(&terminal, nullptr, nullptr, &size);
   if (pid < 0) fail_errno("forkpty");
-  if (pid == 0) run_child(argv, environment);
+  if (pid == 0) run_child(words);
   Ran ran;
   if (!typed.empty() && ::write(terminal, typed.data(), typed.size()) != static_cast<ssize_t>(typed.size())) fail_errno("write");
   while (read_some(terminal, ran.out)) {  // ends with EIO, when the program has

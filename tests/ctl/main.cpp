@@ -1,11 +1,10 @@
-#define CATCH_CONFIG_RUNNER
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <clocale>
 #include <cstdio>
 #include <exception>
 
+#include "tests/support/catch_session.hpp"
 #include "tests/support/mount_namespace.hpp"
 
 /// ordinalctl: its units, its program against a server that answers oddly, and against a real agent.
@@ -15,7 +14,7 @@ int main(int argc, char** argv) {
     if (::geteuid() == 0) {
       ordinald::testing::enter_private_mount_namespace();
     }
-    return Catch::Session().run(argc, argv);
+    return ordinald::testing::run_catch(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "test_ctl: %s\n", error.what());
     return 1;

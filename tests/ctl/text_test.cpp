@@ -86,6 +86,10 @@ TEST_CASE("ctl text: times and ages") {
   CHECK(when_text("", now).empty());
   CHECK_FALSE(parse_time("2026-01-31T09:00:00"));
   CHECK_FALSE(parse_time("2026-01-31T09:00:00Zx"));
+  CHECK(parse_time("2261-12-31T23:59:59Z"));
+  for (const char* beyond : {"2263-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "1969-12-31T23:59:59Z", "1013-01-01T00:00:00Z"}) {
+    CHECK(when_text(beyond, now) == beyond);
+  }
   CHECK_FALSE(parse_time("2026-01-31T09:00:00.12\033Z"));
   CHECK(duration_text(std::chrono::seconds{-3}) == "0 s");
 }

@@ -1,10 +1,18 @@
 // Devices that answer with errors, and backing files that are deleted, cut or replaced: the right code, words that help, nothing lost, no
 // loop device left, and the volume is served again once the device answers.
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/loop.h>
+#include <linux/seccomp.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <iterator>
+#include <thread>
 
 #include "tests/faults/measure.hpp"
 #include "tests/faults/sick_directory.hpp"
@@ -328,6 +336,42 @@ TEST_CASE("devices: a backing file deleted, cut or replaced under a mounted volu
     fs::remove(kept);
   }
   CHECK(leaks_beneath(rig.root()) == "");
+}
+
+TEST_CASE("devices: no loop device is left", "[devices][root]") {
+  Rig rig({}, false);
+  Outcome told;
+  std::string id;
+  std::string log;
+  // The node could have a million: so it is the call that asks for one which finds none, in this agent and its workers only. The filter
+  // is this thread's and its children's, who end with it.
+  std::thread node([&] {
+    sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),  // little-endian: the lower half
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, LOOP_CTL_GET_FREE, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSPC),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog filter{.len = std::size(program), .filter = program};
+    if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) return;
+    rig.agent().start();
+    id = rig.create("v", ext4, 16 * mebi);
+    told = rig.stage(id, ext4, rig.staging("v"));
+    rig.agent().stop();
+  });
+  node.join();
+  REQUIRE_FALSE(id.empty());
+  count_fault("devices");
+  CHECK(told == RESOURCE_EXHAUSTED);
+  CHECK_THAT(told.message, Catch::Contains(id) && Catch::Contains("getting a free loop device") && Catch::Contains("losetup -l"));
+  CHECK(loops_beneath(rig.pool()).empty());
+  CHECK(mounts_beneath(rig.staging("v")).empty());
+  rig.agent().start();
+  CHECK(rig.stage(id, ext4, rig.staging("v")) == OK);
+  CHECK(rig.unstage(id, rig.staging("v")) == OK);
+  CHECK(rig.remove(id) == OK);
 }
 
 }  // namespace ordinald::testing

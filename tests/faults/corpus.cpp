@@ -287,7 +287,7 @@ std::vector<Kind> filesystems() {
 std::vector<Kind> layers() {
   const Kind gpt{"gpt", "gpt", put_gpt};
   const auto at = [](std::uint64_t offset) { return static_cast<std::int64_t>(offset); };
-  const std::uint64_t md_end = size / 512 - 16 & ~std::uint64_t{7};  // 1.0: at least 8 KiB from the end, in steps of 4 KiB
+  const std::uint64_t md_end = (size / 512 - 16) & ~std::uint64_t{7};  // 1.0: at least 8 KiB from the end, in steps of 4 KiB
   return {
       signature("a partition table", "dos", {{0, mbr_table()}}),
       gpt,

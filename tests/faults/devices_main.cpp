@@ -1,12 +1,11 @@
-#define CATCH_CONFIG_RUNNER
 #include <stdlib.h>
 #include <sys/mount.h>
 
-#include <catch2/catch.hpp>
 #include <cstdio>
 #include <exception>
 
 #include "tests/faults/measure.hpp"
+#include "tests/support/catch_session.hpp"
 #include "tests/support/mount_namespace.hpp"
 #include "tests/support/rig.hpp"
 
@@ -19,7 +18,7 @@ int main(int argc, char** argv) {
     const TempDir memory("faults");
     if (::mount("faults", memory.path().c_str(), "tmpfs", 0, "mode=0700") != 0) throw std::runtime_error("can't mount a tmpfs");
     ::setenv("TMPDIR", memory.path().c_str(), 1);
-    const int status = Catch::Session().run(argc, argv);
+    const int status = run_catch(argc, argv);
     print_fault_counts();
     return status;
   } catch (const std::exception& error) {

@@ -127,6 +127,7 @@ int on_rename(const char* from, const char* to, unsigned flags) {
   return answer(::renameat2(AT_FDCWD, real(from).c_str(), AT_FDCWD, real(to).c_str(), flags));
 }
 int on_mkdir(const char* path, mode_t mode) { return answer(::mkdir(real(path).c_str(), mode)); }
+int on_chmod(const char* path, mode_t mode, fuse_file_info* /*file*/) { return answer(::chmod(real(path).c_str(), mode)); }
 int on_fsyncdir(const char* /*path*/, int /*data_only*/, fuse_file_info* /*file*/) { return 0; }
 
 int on_readdir(const char* path, void* buffer, fuse_fill_dir_t fill, off_t /*offset*/, fuse_file_info* /*file*/, fuse_readdir_flags /*f*/) {
@@ -180,6 +181,7 @@ int main(int argc, char** argv) {
   operations.unlink = on_unlink;
   operations.rename = on_rename;
   operations.mkdir = on_mkdir;
+  operations.chmod = on_chmod;
   operations.readdir = on_readdir;
   operations.statfs = on_statfs;
   operations.getxattr = on_getxattr;

@@ -1,17 +1,17 @@
-#define CATCH_CONFIG_RUNNER
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstdio>
 #include <exception>
+#include <map>
+#include <mutex>
 #include <thread>
 
 #include "tests/faults/measure.hpp"
+#include "tests/support/catch_session.hpp"
 #include "tests/support/mount_namespace.hpp"
+#include "tests/support/raw_connection.hpp"
 #include "tests/support/rig.hpp"
 
 /// Load, and clients that behave badly: nobody else notices, memory stays bounded, descriptors come back. Needs root.
@@ -21,7 +21,7 @@ int main(int argc, char** argv) {
     enter_private_mount_namespace();
     // Memory is measured here: what a sanitizer keeps of freed memory, 256 MiB by default, would be most of it.
     ::setenv("ASAN_OPTIONS", "quarantine_size_mb=4:thread_local_quarantine_size_kb=64", 0);
-    const int status = Catch::Session().run(argc, argv);
+    const int status = run_catch(argc, argv);
     print_fault_counts();
     return status;
   } catch (const std::exception& error) {
@@ -34,40 +34,6 @@ namespace ordinald::testing {
 namespace {
 
 const auto many = mount_capability(single_node_multi_writer, "ext4");
-
-/// A connection of which every byte is ours.
-class RawConnection {
- public:
-  explicit RawConnection(const fs::path& socket) : fd_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    socket.string().copy(address.sun_path, sizeof address.sun_path - 1);
-    if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) throw std::runtime_error("can't connect");
-  }
-  RawConnection(const RawConnection&) = delete;
-  RawConnection& operator=(const RawConnection&) = delete;
-  ~RawConnection() { ::close(fd_); }
-  void send(const std::string& bytes) { (void)!::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT); }
-
- private:
-  int fd_;
-};
-
-std::string frame(char type, char flags, char stream, const std::string& payload) {
-  std::string text{'\0', static_cast<char>(payload.size() >> 8U), static_cast<char>(payload.size()), type, flags, '\0', '\0', '\0', stream};
-  return text + payload;
-}
-
-/// The beginning of an HTTP/2 connection (RFC 9113), and the headers of a call whose message never comes.
-std::string headers_without_body() {
-  const std::string path = "/csi.v1.Identity/Probe";
-  std::string block{'\x83', '\x86', '\x04', static_cast<char>(path.size())};
-  block += path;
-  block += std::string("\x01\x09") + "localhost";
-  block += std::string("\x0f\x10\x10") + "application/grpc";
-  block += std::string("\x00\x02", 2) + "te" + std::string("\x08") + "trailers";
-  return "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, "") + frame(1, 4, 1, block);
-}
 
 double resident_mebi(Rig& rig) { return static_cast<double>(resident({rig.agent().pid()})) / mebi; }
 
@@ -161,7 +127,7 @@ TEST_CASE("load: connections that say nothing, half of a call, or garbage", "[lo
     };
     for (int i = 0; i < 300; ++i) connect();
     count_fault("load");
-    const std::string half = headers_without_body();
+    const std::string half = http2_greeting() + http2_headers(1, "/csi.v1.Identity/Probe");
     for (int i = 0; i < 100; ++i) connect().send(half);
     count_fault("load");
     for (int i = 0; i < 100; ++i) connect().send(half.substr(0, static_cast<std::size_t>(i) % half.size()));
@@ -186,36 +152,136 @@ TEST_CASE("load: connections that say nothing, half of a call, or garbage", "[lo
   CHECK(during < before + 128);
 }
 
-TEST_CASE("load: messages that are too large, many at once", "[load][root]") {
+TEST_CASE("load: a client that opens one connection after the other", "[load][root]") {
+  constexpr int number = 2000;
   Rig rig;
   usual_ms(rig);
   const double before = resident_mebi(rig);
-  std::atomic<int> refused{0};
+  const std::size_t descriptors = open_descriptors(rig.agent().pid());
+  double during = 0;
+  std::size_t kept = 0;
+  {
+    std::vector<std::unique_ptr<RawConnection>> connections;
+    for (int i = 0; i < number; ++i) {
+      connections.push_back(std::make_unique<RawConnection>(rig.agent().socket()));
+      connections.back()->send(http2_greeting());
+    }
+    CHECK(connections.back()->hung_up(10'000));  // the queue before it has been worked through
+    count_fault("load");
+    CHECK(usual_ms(rig) < 1000);
+    during = resident_mebi(rig);
+    kept = open_descriptors(rig.agent().pid()) - descriptors;
+    CHECK(kept <= 512 + 16);
+    CHECK(kept >= 400);
+  }
+  CHECK(comes_back(rig, descriptors + 4));
+  print_figure(std::to_string(number) + " connections of one client: " + std::to_string(kept) + " are kept, the agent has " +
+               two_digits(during) + " MiB (" + two_digits(before) + " before)");
+  CHECK(during < before + 128);
+  CHECK_THAT(rig.agent().log(), Catch::Contains("the most that one process gets"));
+}
+
+TEST_CASE("load: clients that never read their answers", "[load][root]") {
+  constexpr int volumes = 450;
+  constexpr int clients = 8;
+  constexpr int calls = 40;  // together more than there are threads
+  Rig rig;
+  std::vector<std::thread> makers;
+  std::atomic<int> made{0};
+  for (int t = 0; t < 8; ++t)
+    makers.emplace_back([&, t] {
+      CsiClient client(rig.agent().endpoint());
+      for (int i = t; i < volumes; i += 8) {
+        const auto name = std::to_string(i) + std::string(100, 'x');
+        made += client.call(rig.create_request(name, block_capability(single_node_writer), mebi)).ok() ? 1 : 0;
+      }
+    });
+  for (std::thread& maker : makers) maker.join();
+  REQUIRE(made == volumes);
+  const auto answer = rig.call(v1::ListVolumesRequest());
+  REQUIRE(answer.ok());
+  REQUIRE(answer.message.ByteSizeLong() > 65536);  // that much each client takes without reading anything
+  const double before_ms = usual_ms(rig);
+  const double before = resident_mebi(rig);
+  const std::size_t descriptors = open_descriptors(rig.agent().pid());
+  double most = before;
+  double served_after = 0;
+  {
+    std::vector<std::unique_ptr<RawConnection>> deaf;
+    for (int i = 0; i < clients; ++i) {
+      deaf.push_back(std::make_unique<RawConnection>(rig.agent().socket()));
+      deaf.back()->send(http2_greeting());
+      for (int call = 0; call < calls; ++call)
+        deaf.back()->send(http2_call(static_cast<std::uint32_t>(2 * call + 1), "/csi.v1.Controller/ListVolumes"));
+    }
+    count_fault("load");
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(40);
+    int in_a_row = 0;
+    served_after = timed_ms([&] {
+      while (in_a_row < 100 && std::chrono::steady_clock::now() < until) {
+        in_a_row = outcome(rig.call(v1::ProbeRequest(), std::chrono::seconds(10))) == OK ? in_a_row + 1 : 0;
+        most = std::max(most, resident_mebi(rig));
+      }
+    });
+    CHECK(in_a_row == 100);
+  }
+  CHECK(comes_back(rig, descriptors + 4));
+  print_figure(std::to_string(clients * calls) + " answers of " + std::to_string(answer.message.ByteSizeLong() / 1024) +
+               " KiB that nobody reads: others are served after " + two_digits(served_after) + " ms at most, a call takes " +
+               two_digits(usual_ms(rig)) + " ms then (" + two_digits(before_ms) + " before), the agent has " + two_digits(most) +
+               " MiB at most (" + two_digits(before) + " before)");
+  CHECK(most < before + 384);  // threads, most of it: under a sanitizer's eye each has a MiB
+  CHECK_THAT(rig.agent().log(), Catch::Contains("did not take them"));
+}
+
+TEST_CASE("load: messages that are too large, or nearly so, many at once", "[load][root]") {
+  Rig rig;
+  usual_ms(rig);
+  const double before = resident_mebi(rig);
   std::atomic<bool> over{false};
   double most = before;
   std::thread watch([&] {
     while (!over) most = std::max(most, resident_mebi(rig));
   });
-  std::vector<std::thread> threads;
-  for (int t = 0; t < 16; ++t)
-    threads.emplace_back([&] {
-      CsiClient client(rig.agent().endpoint());
-      v1::CreateVolumeRequest request;
-      for (int i = 0; i < 8; ++i) {
-        request.set_name(std::string(static_cast<std::size_t>(5 * mebi), 'x'));
-        refused += outcome(client.call(request)) == RESOURCE_EXHAUSTED ? 1 : 0;
-      }
-    });
-  for (std::thread& thread : threads) thread.join();
+  std::mutex mutex;
+  const auto flood = [&](int clients, int calls, std::int64_t size) {
+    std::map<std::string, int> told;
+    std::vector<std::thread> threads;
+    for (int t = 0; t < clients; ++t)
+      threads.emplace_back([&] {
+        CsiClient client(rig.agent().endpoint());
+        v1::CreateVolumeRequest request;
+        request.set_name(std::string(static_cast<std::size_t>(size), 'x'));
+        for (int i = 0; i < calls; ++i) {
+          const Outcome end = outcome(client.call(request));
+          const std::scoped_lock lock(mutex);
+          ++told[code_name(end.code) + (end.message.find("larger than max") == std::string::npos ? "" : " (larger than max)")];
+          CHECK_FALSE(end.message.empty());
+        }
+      });
+    for (std::thread& thread : threads) thread.join();
+    count_fault("load");
+    return told;
+  };
+  CHECK(flood(8, 4, 5 * mebi) == std::map<std::string, int>{{"RESOURCE_EXHAUSTED (larger than max)", 32}});
+  CHECK(flood(8, 4, 4 * mebi - 4096) == std::map<std::string, int>{{"INVALID_ARGUMENT", 32}});
+  const double usual = most;
+  // More than all of gRPC's memory: it cancels calls, or closes connections, and nobody gets what they asked for.
+  auto told = flood(48, 2, 4 * mebi - 4096);
+  for (const auto& [code, number] : flood(1, 1, 256 * mebi)) told[code] += number;
   over = true;
   watch.join();
-  count_fault("load");
-  CHECK(refused == 16 * 8);
+  std::string codes;
+  for (const auto& [code, number] : told) {
+    codes += " " + code + " " + std::to_string(number);
+    CHECK((code == "INVALID_ARGUMENT" || code.starts_with("RESOURCE_EXHAUSTED") || code == "UNAVAILABLE"));
+  }
   CHECK(usual_ms(rig) < 1000);
   const double after = resident_mebi(rig);
-  print_figure("128 messages of 5 MiB, 16 at once: each refused, the agent has " + two_digits(before) + " MiB before, " + two_digits(most) +
-               " at most, " + two_digits(after) + " after");
-  CHECK(most < before + 512);
+  print_figure("messages of 4 and 5 MiB, 8 at once: each refused, the agent has " + two_digits(before) + " MiB before, " +
+               two_digits(usual) + " at most; 48 at once and one of 256 MiB:" + codes + ", " + two_digits(most) + " MiB at most, " +
+               two_digits(after) + " after");
+  CHECK(most < before + 384);
 }
 
 }  // namespace ordinald::testing

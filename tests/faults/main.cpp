@@ -1,11 +1,10 @@
-#define CATCH_CONFIG_RUNNER
 #include <linux/capability.h>
 #include <sys/prctl.h>
 
-#include <catch2/catch.hpp>
 #include <cstdio>
 #include <exception>
 
+#include "tests/support/catch_session.hpp"
 #include "tests/support/mount_namespace.hpp"
 #include "tests/support/rig.hpp"
 
@@ -18,7 +17,7 @@ int main(int argc, char** argv) {
     // So that what the agent does without it, growing ext4 by resize2fs, is tested on every machine.
     ::prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0);
     const WritableUsr usr;
-    return Catch::Session().run(argc, argv);
+    return run_catch(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "test_faults: %s\n", error.what());
     return 1;

@@ -238,8 +238,8 @@ TEST_CASE("paths: what is there already is left alone: content, another kind, an
   CHECK(rig.publish(raw, block, rig.staging("raw"), outside / "directory") == FAILED_PRECONDITION);
   CHECK(rig.publish(id, ext4, staging, tmpfs) == FAILED_PRECONDITION);
   CHECK(rig.stage(id, ext4, tmpfs) == FAILED_PRECONDITION);
-  CHECK(rig.publish(id, ext4, staging, rig.root() / "no/such/parent/volume") == NOT_FOUND);
-  CHECK(rig.publish(id, ext4, staging, outside / "file/volume") == NOT_FOUND);
+  CHECK(rig.publish(id, ext4, staging, rig.root() / "no/such/parent/volume") == FAILED_PRECONDITION);
+  CHECK(rig.publish(id, ext4, staging, outside / "file/volume") == FAILED_PRECONDITION);
   CHECK(rig.publish(id, ext4, staging, "/") == INVALID_ARGUMENT);
   CHECK(rig.publish(id, ext4, staging, rig.root() / ("pods-" + std::string(255, 'x'))) == INVALID_ARGUMENT);
   CHECK(rig.unpublish(id, outside / "directory") == OK);

@@ -6,9 +6,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <fstream>
+#include <mutex>
 #include <thread>
 
+#include "tests/faults/faulty_tool.hpp"
 #include "tests/faults/measure.hpp"
 #include "tests/faults/sick_directory.hpp"
 #include "tests/support/rig.hpp"
@@ -195,6 +199,130 @@ TEST_CASE("space: a full run directory refuses what is new, and lets go of what 
   }
 }
 
+namespace {
+
+/// An ext4 as after a power loss: its forty files are in its journal alone.
+class UncleanVolume {
+ public:
+  explicit UncleanVolume(Rig& rig) : rig_(rig), id_(rig.create("v", ext4, 64 * mebi)), whole_(rig.root() / "unclean") {
+    REQUIRE(rig.stage(id_, ext4, staging()) == OK);
+    for (int i = 0; i < files; ++i) REQUIRE(try_write(staging() / std::to_string(i), std::string(5000, 'x')) == 0);
+    REQUIRE(run_tool({"cp", "--sparse=always", image(), whole_}) == 0);
+    REQUIRE(rig.unstage(id_, staging()) == OK);
+    restore();
+  }
+  void restore() {
+    fs::resize_file(image(), 0);
+    REQUIRE(run_tool({"dd", "if=" + whole_.string(), "of=" + image().string(), "bs=1M", "conv=notrunc,sparse"}) == 0);
+    fs::resize_file(image(), fs::file_size(whole_));
+  }
+  /// It is staged, and all of it is there.
+  void check_whole() {
+    REQUIRE(rig_.stage(id_, ext4, staging()) == OK);
+    for (int i = 0; i < files; ++i) CHECK(read_file(staging() / std::to_string(i)) == std::string(5000, 'x'));
+    CHECK(fs::is_empty(rig_.root() / "state/undo"));
+    REQUIRE(rig_.unstage(id_, staging()) == OK);
+    CHECK(run_tool({"e2fsck", "-f", "-n", image()}) == 0);
+  }
+  const std::string& id() const { return id_; }
+  fs::path staging() const { return rig_.staging("v"); }
+
+ private:
+  static constexpr int files = 40;
+  fs::path image() const { return rig_.image_of(id_); }
+  Rig& rig_;
+  const std::string id_;
+  const fs::path whole_;
+};
+
+}  // namespace
+
+TEST_CASE("space: with a full state directory an ext4 is checked all the same, and grows when there is room", "[space][root]") {
+  Rig rig(Settings{}, false);
+  SmallDirectory state(rig.root() / "state", "size=64m");
+  rig.agent().start();
+  UncleanVolume volume(rig);
+  state.fill_bytes();
+  volume.check_whole();
+  count_fault("space");
+  state.empty();
+  REQUIRE(expand(rig, volume.id(), 512 * mebi) == OK);
+  state.fill_bytes();
+  const Outcome staged = rig.stage(volume.id(), ext4, volume.staging());
+  count_fault("space");
+  REQUIRE(staged == OK);
+  if (fs::space(volume.staging()).capacity < static_cast<std::uintmax_t>(400 * mebi)) {  // else it was grown while it was mounted
+    CHECK(rig.node_health(volume.id()) == "GrowthPending");
+    CHECK_THAT(rig.agent().log(), Catch::Contains("make room there"));
+  }
+  REQUIRE(rig.unstage(volume.id(), volume.staging()) == OK);
+  state.empty();
+  volume.check_whole();
+  REQUIRE(rig.stage(volume.id(), ext4, volume.staging()) == OK);
+  CHECK(fs::space(volume.staging()).capacity > static_cast<std::uintmax_t>(400 * mebi));
+  REQUIRE(rig.unstage(volume.id(), volume.staging()) == OK);
+  rig.agent().stop();
+}
+
+TEST_CASE("space: a state directory that fills up while e2fsck runs costs the filesystem nothing", "[space][root]") {
+  Rig rig(Settings{}, false);
+  SmallDirectory state(rig.root() / "state", "size=64m");
+  rig.agent().start();
+  UncleanVolume volume(rig);
+  for (int left = 0; left <= 64; left += 8) {
+    INFO(left << " KiB left");
+    volume.restore();
+    const FaultyTool tool("/usr/sbin/e2fsck",
+                          "if [[ $* = *scratch* ]]; then yes | dd of=/dev/scratch/filler bs=64k 2>/dev/null; truncate -s -" +
+                              std::to_string(left) + "K /dev/scratch/filler; fi; real \"$@\"");
+    Outcome staged;
+    REQUIRE((staged = rig.stage(volume.id(), ext4, volume.staging())) == OK);
+    REQUIRE(rig.unstage(volume.id(), volume.staging()) == OK);
+    REQUIRE(fs::remove(rig.root() / "state/undo/filler"));
+    volume.check_whole();
+    count_fault("space");
+  }
+  rig.agent().stop();
+}
+
+TEST_CASE("space: an agent starts with a full run directory, and knows what was let go there", "[space][root]") {
+  for (const bool inodes : {false, true}) {
+    for (const bool damaged : {false, true}) {
+      INFO((inodes ? "no inodes" : "no bytes") << (damaged ? ", a damaged entry" : ""));
+      Rig rig(Settings{}, false);
+      SmallDirectory run(rig.root() / "run", "size=512k,nr_inodes=200");
+      rig.agent().start();
+      const std::string id = rig.create("v", many, 16 * mebi);
+      const LiveVolume other = bring_up(rig, "other", ext4);
+      REQUIRE(rig.stage(id, many, rig.staging("v")) == OK);
+      REQUIRE(rig.publish(id, many, rig.staging("v"), rig.target("a")) == OK);
+      REQUIRE(rig.publish(id, many, rig.staging("v"), rig.target("b")) == OK);
+      inodes ? run.fill_inodes() : run.fill_bytes();
+      CHECK(rig.unpublish(id, rig.target("a")) == OK);
+      rig.agent().kill();
+      REQUIRE(::umount(other.target.c_str()) == 0);  // which the next one drops from the ledger
+      if (damaged) {
+        std::fstream{rig.root() / "run/ledger" / (id + ".json")} << "x";
+      }
+      rig.agent().start();
+      count_fault("space");
+      CHECK((rig.agent().log().find("can't be read") != std::string::npos) == damaged);
+      // Where the new entry is no longer than the one that is there, it can be written over that.
+      const Outcome full = rig.publish(other.id, ext4, other.staging, rig.target("new"));
+      CHECK((full == RESOURCE_EXHAUSTED || full == OK));
+      run.empty();
+      CHECK(rig.publish(other.id, ext4, other.staging, rig.target("new")) == OK);
+      CHECK(rig.publish(id, many, rig.staging("v"), rig.target("b")) == OK);
+      CHECK(rig.unpublish(id, rig.target("b")) == OK);
+      CHECK(rig.unstage(id, rig.staging("v")) == OK);
+      CHECK(rig.unpublish(other.id, rig.target("new")) == OK);
+      CHECK(rig.unstage(other.id, other.staging) == OK);
+      CHECK(leaks_beneath(rig.pool()) == "");
+      rig.agent().stop();
+    }
+  }
+}
+
 TEST_CASE("space: a pool that fills up in the middle of a thick create, or has no inode", "[space][root]") {
   Rig rig(Settings{{"pools", {{{"name", "default"}, {"default", true}}}}}, false);
   rig.agent().configuration()["pools"] = {
@@ -226,11 +354,16 @@ TEST_CASE("space: a pool that fills up in the middle of a thick create, or has n
   }
   rig.agent().configuration()["pools"][0]["provisioning"] = "thin";
   SmallDirectory small(rig.pool(), "size=64m,nr_inodes=16");
+  fs::remove(rig.root() / "state/pools.json");  // else it would not be the pool's directory any more
   rig.agent().start();
   small.fill_inodes();
   count_fault("space");
-  check_full(outcome(rig.call(rig.create_request("w", ext4, 16 * mebi))), "No space left on device");
+  check_full(outcome(rig.call(rig.create_request("w", ext4, 16 * mebi))), "has none of its 16 inodes left");
+  const auto storage = rig.call(v1::NodeGetStorageHealthRequest());
+  REQUIRE(storage->backend_health_size() == 1);
+  CHECK(storage->backend_health(0).reason() == "InodesNearlyFull");
   small.empty();
+  CHECK(rig.call(v1::NodeGetStorageHealthRequest())->backend_health_size() == 0);
   CHECK(rig.remove(rig.create("w", ext4, 16 * mebi)) == OK);
   CHECK(fs::is_empty(rig.pool()));
   rig.agent().stop();
@@ -302,9 +435,12 @@ TEST_CASE("space: no descriptor is left", "[space][root]") {
       CHECK_THAT(told.message, Catch::Contains("EMFILE"));
     }
   }
-  REQUIRE(::prlimit(pid, RLIMIT_NOFILE, &usual, nullptr) == 0);
   CHECK_FALSE(refusals.empty());
-  CHECK(rig.agent().running());
+  if (!rig.agent().running()) {
+    const std::string log = rig.agent().log();
+    FAIL("the agent has ended; the end of its log: " << log.substr(log.size() - std::min<std::size_t>(log.size(), 4000)));
+  }
+  REQUIRE(::prlimit(pid, RLIMIT_NOFILE, &usual, nullptr) == 0);
   CHECK(rig.stage(idle, ext4, rig.staging("idle")) == OK);
   CHECK(rig.unstage(idle, rig.staging("idle")) == OK);
   CHECK(rig.node_health(live.id) == "");
@@ -312,6 +448,59 @@ TEST_CASE("space: no descriptor is left", "[space][root]") {
   CHECK(rig.unstage(live.id, live.staging) == OK);
   CHECK(loops_beneath(rig.pool()).empty());
   CHECK(open_descriptors(pid) <= open_before + 8);
+}
+
+TEST_CASE("space: the state directory has no room at the n-th write of a life, for each n", "[space][root]") {
+  bool failed = true;
+  for (std::uint64_t passing = 0; failed; ++passing) {
+    INFO(passing << " writes, fsyncs and reservations pass");
+    Rig rig(Settings{}, false);
+    fs::create_directories(rig.root() / "state");
+    SickDirectory state(rig.root() / "state");
+    rig.agent().start();
+    std::string id;
+    // Everything that a volume's life asks; the codes of what is not OK.
+    const auto live = [&] {
+      std::string codes;
+      const auto note = [&](const Outcome& outcome) { codes += outcome == OK ? "" : " " + outcome.message; };
+      const auto made = rig.call(rig.create_request("v", ext4, 16 * mebi));
+      note(outcome(made));
+      if (!made.ok()) return codes;
+      id = made->volume().volume_id();
+      for (int round = 0; round < 2; ++round) {
+        note(expand(rig, id, 32 * mebi));
+        const Outcome staged = rig.stage(id, ext4, rig.staging("v"));
+        note(staged);
+        if (staged == OK) note(rig.publish(id, ext4, rig.staging("v"), rig.target("v")));
+        note(rig.unpublish(id, rig.target("v")));
+        note(rig.unstage(id, rig.staging("v")));
+      }
+      note(rig.remove(id));
+      return codes;
+    };
+    const auto all = static_cast<std::uint32_t>(sick_write) | sick_sync | sick_allocate;
+    state.fail_after(all, passing);
+    state.control().error = ENOSPC;
+    const std::string refused = live();
+    INFO(refused);
+    failed = state.control().refused > 0;
+    CHECK((refused.empty() || refused.find("No space left on device") != std::string::npos));
+    if (passing % 2 == 0) {
+      state.heal();
+      rig.crash();
+    } else {  // the next one starts in that state, too
+      rig.agent().kill();
+      state.control().passing = 0;
+      rig.agent().start();
+      state.heal();
+    }
+    count_fault("space");
+    CHECK(live() == "");
+    for (const fs::path& each : {rig.pool(), rig.root() / "stage", rig.root() / "pods"}) CHECK(leaks_beneath(each) == "");
+    CHECK(fs::is_empty(rig.pool()));
+    CHECK(fs::is_empty(rig.root() / "state/volumes"));
+    rig.agent().stop();
+  }
 }
 
 TEST_CASE("space: a thousand volumes at once", "[space][root]") {
@@ -343,11 +532,18 @@ TEST_CASE("space: a thousand volumes at once", "[space][root]") {
     return made.ok();
   });
   const auto id = [&](int i) { return ids[static_cast<std::size_t>(i)]; };
+  std::mutex mutex;
+  std::string refused;  // the first of them
+  const auto is_ok = [&](const auto& reply) {
+    if (const std::scoped_lock lock{mutex}; !reply.ok() && refused.empty()) refused = outcome(reply).message;
+    return reply.ok();
+  };
   const auto up = [&](CsiClient& client, int i) {
-    return client.call(rig.stage_request(id(i), capability(i), rig.staging(name(i)))).ok() &&
-           client.call(rig.publish_request(id(i), capability(i), rig.staging(name(i)), rig.target(name(i)))).ok();
+    return is_ok(client.call(rig.stage_request(id(i), capability(i), rig.staging(name(i))))) &&
+           is_ok(client.call(rig.publish_request(id(i), capability(i), rig.staging(name(i)), rig.target(name(i)))));
   };
   const double stage = for_each(up);
+  INFO(refused);
   CHECK(failures == 0);
   CHECK(loops_beneath(rig.pool()).size() == number);
   const double after = static_cast<double>(resident(process_tree(rig.agent().pid()))) / mebi;

@@ -15,9 +15,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace ordinald;
   const std::string text(reinterpret_cast<const char*>(data), size);
   for (const char* name : {"ext4", "xfs", "btrfs"}) {
-    const auto options = mount::find_filesystem(name)->mkfs_options(text);
+    const auto options = mount::find_filesystem(name)->mkfs_options(text, 4096);
     if (!options && options.error().message.empty()) std::abort();
     if (options) {
+      const auto fits = mount::find_filesystem(name)->mkfs_fits(options.value(), std::uint64_t{1} << 30U, 4096);
+      if (!fits && fits.error().message.empty()) std::abort();
       for (const std::string& word : options.value()) {
         const bool plain = std::ranges::all_of(word, [](unsigned char c) { return c > ' ' && c < 127; });
         if (word.empty() || !plain || word.find('/') != std::string::npos) std::abort();

@@ -1,6 +1,5 @@
 #include "tests/model/fake_world.hpp"
-
-#include <spdlog/sinks/null_sink.h>
+#include "tests/support/logs.hpp"
 
 #include <atomic>
 #include <thread>
@@ -72,9 +71,7 @@ void FakeWorld::start() {
   config.state_dir = temp_.path() / "state";
   config.run_dir = temp_.path() / "run";
   config.pools = {agent::PoolConfig{.name = "default", .directory = "/pool", .is_default = true}};
-  auto opened =
-      agent::VolumeManager::open(config, node_, std::make_shared<spdlog::logger>("model", std::make_shared<spdlog::sinks::null_sink_mt>()),
-                                 {.boot_id = boot_, .grows_mounted_ext4 = grows_mounted_ext4_});
+  auto opened = agent::VolumeManager::open(config, node_, quiet_log(), {.boot_id = boot_, .grows_mounted_ext4 = grows_mounted_ext4_});
   if (!opened) {
     throw std::runtime_error("the agent does not start: " + opened.error().message);
   }

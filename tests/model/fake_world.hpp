@@ -25,6 +25,7 @@ class FakeWorld final : public World {
   bool wound(const Wound& wound, const std::string& id) override { return files_.wound(wound, id); }
   void start() override;
   Facts look() override;
+  std::string files_of(const std::string& id) override { return files_.show(id); }
   int write(const std::string& path, bool block, const std::string& text) override;
   std::optional<std::string> read(const std::string& path, bool block) override;
   bool exists(const std::string& path) override;

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -113,10 +114,16 @@ std::vector<Step> shrink(const MakeWorld& make, const Plan& plan, std::vector<St
   return steps;
 }
 
-void tell(const Plan& plan, std::vector<Step> steps, std::string wrong) {
+/// `journal`: what the steps did, for who has this text only: but for the fake, they go another way each time.
+void tell(const Plan& plan, std::vector<Step> steps, std::string wrong, const std::deque<std::string>& journal) {
   std::printf("%s\n", wrong.c_str());
   std::fflush(stdout);
-  if (plan.world == "fake") {  // the others go another way each time
+  if (plan.world != "fake") {
+    for (const std::string& line : journal) {
+      std::printf("%s\n", line.c_str());
+    }
+    steps.clear();
+  } else {
     steps = shrink(maker_of(plan), plan, std::move(steps), wrong);
     std::printf("with fewer steps:\n");
   }
@@ -133,6 +140,7 @@ bool run(const Plan& plan) {
   const auto begin = Clock::now();
   std::mt19937_64 dice{plan.seed};
   std::vector<Step> steps;
+  std::deque<std::string> journal;
   std::string wrong;
   {
     const auto world = maker_of(plan)();
@@ -145,9 +153,10 @@ bool run(const Plan& plan) {
     std::printf("model %s: seed %llu, %zu steps, %zu calls, %lld ms%s\n", plan.world.c_str(), static_cast<unsigned long long>(plan.seed),
                 steps.size(), runner.calls(), static_cast<long long>(took), wrong.empty() ? "" : ": FAILED");
     std::fflush(stdout);
+    journal = runner.journal();
   }
   if (!wrong.empty()) {
-    tell(plan, std::move(steps), std::move(wrong));
+    tell(plan, std::move(steps), wrong, journal);
   }
   return wrong.empty();
 }
@@ -198,7 +207,7 @@ bool soak(std::chrono::minutes minutes, int volumes, std::uint64_t seed) {
   std::printf("COUNT: soak: %zu steps, %zu calls in %lld min over %d volumes (seed %llu), at most %zu loops\n", played, runner.calls(),
               static_cast<long long>(minutes.count()), volumes, static_cast<unsigned long long>(seed), peak_loops);
   if (!wrong.empty()) {
-    tell(plan, std::move(steps), std::move(wrong));
+    tell(plan, std::move(steps), wrong, runner.journal());
   }
   return wrong.empty();
 }

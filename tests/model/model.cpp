@@ -65,7 +65,7 @@ Codes expected_create(const Volume& volume, const Call& call, const Environment&
     errors.insert({Code::invalid_argument, Code::failed_precondition});
   }
   const bool mounts = call.both || !call.block;
-  if (round_up(call.size) < (mounts ? smallest(call.fs) : block_size)) {
+  if (!volume.exists && round_up(call.size) < (mounts ? smallest(call.fs) : block_size)) {
     errors.insert(Code::out_of_range);
   }
   if (!errors.empty()) {
@@ -83,19 +83,50 @@ Codes expected_create(const Volume& volume, const Call& call, const Environment&
   return codes;
 }
 
+bool is_look(const Call& call) {
+  return call.verb == Verb::get || call.verb == Verb::health || call.verb == Verb::node_health || call.verb == Verb::validate;
+}
+
+/// What is left when it is deleted: an id that is never given again.
+Volume gone(const Volume& volume) {
+  Volume left;
+  left.id = volume.id;
+  return left;
+}
+
+/// A raw block device that was staged when the ledger was lost: its loop may tell, and a call that comes tells at which path. Of several
+/// staging paths the first call tells one.
+bool may_be_found_ready(const Volume& volume, const Staged& stage) {
+  return stage.block && !stage.known && stage.present && volume.staged.size() == 1 && !volume.device_gone;
+}
+
+/// Whether its loop must tell. That it was used as raw block its record says; one that is made anew from the image's label does too.
+bool is_found_ready(const Volume& volume, const Staged& stage) { return may_be_found_ready(volume, stage) && !volume.damaged; }
+
+/// What a publish publishes; of a device that was found ready the caller tells the path, whichever it is.
+const Staged* staged_for(const Volume& volume, const Call& call) {
+  const Staged* stage = volume.stage_at(call.staging);
+  const bool told = stage == nullptr && call.block && volume.staged.size() == 1 && may_be_found_ready(volume, volume.staged.front());
+  return told ? &volume.staged.front() : stage;
+}
+
+/// A loop that nobody knows of looks like a raw block device that is held ready, where the volume was used as one, or where its record is
+/// made anew from its image's label, which leaves that open.
+bool may_seem_ready(const Volume& volume) { return volume.loose_loop && (volume.damaged || volume.content == Volume::Content::raw); }
+
 Codes expected_remove(const Volume& volume, const Call& call) {
   if (!is_known(volume, call)) {
     return {Code::ok};
   }
   Verdict verdict;
   for (const Staged& stage : volume.staged) {
-    const bool visible = stage.known || (!stage.block && stage.present);
+    const bool visible = stage.known || (!stage.block && stage.present) || is_found_ready(volume, stage);
     (visible ? verdict.must : verdict.may).insert(Code::failed_precondition);
   }
   if (!volume.published.empty()) {
     verdict.must.insert(Code::failed_precondition);
   }
-  if (volume.damaged) {
+  if (volume.damaged || volume.node_left || may_seem_ready(volume)) {
     verdict.may.insert(Code::failed_precondition);
   }
   return verdict.codes();
@@ -116,6 +147,9 @@ void judge_path(Verdict& verdict, const Call& call, bool makes_file, bool touche
 }
 
 /// Whether what is on the volume can be had as this filesystem.
+/// Made by a stage that was cut off, and nobody has had it: it may be made again.
+bool may_be_made_again(const Volume& volume) { return volume.content == Volume::Content::formatted && !volume.had; }
+
 bool content_refuses(const Volume& volume, const std::string& fs, bool read_only) {
   if (volume.content == Volume::Content::blank) {
     return read_only || volume.size < smallest(fs);
@@ -130,6 +164,9 @@ Codes expected_stage(const Volume& volume, const Call& call) {
   Verdict verdict;
   if (volume.damaged) {  // or made anew, with what its label tells
     verdict.may.insert({Code::failed_precondition, Code::already_exists});
+  }
+  if (volume.node_left) {
+    verdict.may.insert(Code::failed_precondition);
   }
   if (is_multi_node_writer(call.mode) && !volume.allow) {
     verdict.must.insert(Code::failed_precondition);
@@ -165,7 +202,10 @@ Codes expected_stage(const Volume& volume, const Call& call) {
     }
   }
   if (!call.block && content_refuses(volume, asked.fs, asked.read_only)) {
-    verdict.must.insert(Code::failed_precondition);
+    (may_be_made_again(volume) ? verdict.may : verdict.must).insert(Code::failed_precondition);
+  }
+  if (!call.block && may_be_made_again(volume) && (asked.read_only || volume.size < smallest(asked.fs))) {
+    verdict.may.insert(Code::failed_precondition);
   }
   judge_path(verdict, call, false, !call.block);
   return verdict.codes();
@@ -174,6 +214,9 @@ Codes expected_stage(const Volume& volume, const Call& call) {
 Codes expected_unstage(const Volume& volume, const Call& call) {
   Verdict verdict;
   if (is_known(volume, call)) {
+    if (volume.node_left) {
+      verdict.may.insert(Code::failed_precondition);
+    }
     for (const Published& publication : volume.published) {
       if (publication.staging == call.staging) {
         (publication.known ? verdict.must : verdict.may).insert(Code::failed_precondition);
@@ -198,22 +241,25 @@ Codes expected_publish(const Volume& volume, const Call& call) {
   if (volume.damaged) {  // or made anew, with what its label tells
     verdict.may.insert({Code::failed_precondition, Code::already_exists});
   }
+  if (volume.node_left) {
+    verdict.may.insert(Code::failed_precondition);
+  }
   if (is_multi_node_writer(call.mode) && !volume.allow) {
     verdict.must.insert(Code::failed_precondition);
   }
-  const Staged* stage = volume.stage_at(call.staging);
+  const Staged* stage = staged_for(volume, call);
   if (stage == nullptr || !stage->present || volume.device_gone) {
-    verdict.must.insert(Code::failed_precondition);
+    (call.block && volume.idle() && may_seem_ready(volume) ? verdict.may : verdict.must).insert(Code::failed_precondition);
   } else {
     const bool more_than_staged = !call.block && stage->read_only && !asks_read_only(call);
     if (stage->block != call.block || (!call.fs.empty() && call.fs != stage->fs) || (more_than_staged && stage->known)) {
       verdict.must.insert(Code::failed_precondition);
     }
-    if (!stage->known) {
+    if (!stage->known && !is_found_ready(volume, *stage)) {
       verdict.may.insert(Code::failed_precondition);
     }
   }
-  if (std::ranges::any_of(volume.staged, [](const Staged& other) { return !other.known; })) {
+  if (std::ranges::any_of(volume.staged, [&](const Staged& other) { return !other.known && !is_found_ready(volume, other); })) {
     verdict.may.insert(Code::failed_precondition);
   }
   const Published asked = published_by(volume, call);
@@ -354,7 +400,7 @@ std::vector<Volume> after_stage(Volume volume, const Call& call, Code code, cons
   Volume marked = volume;  // what is written down before the act
   if (call.block) {
     marked.content = Volume::Content::raw;
-  } else if (volume.content == Volume::Content::blank) {
+  } else if (volume.content == Volume::Content::blank || (may_be_made_again(volume) && asked.fs != volume.holds)) {
     marked.content = Volume::Content::formatted;
     marked.fs = marked.holds = asked.fs;
     marked.fs_size = volume.size;
@@ -370,6 +416,7 @@ std::vector<Volume> after_stage(Volume volume, const Call& call, Code code, cons
   }
   std::erase_if(marked.staged, [&](const Staged& stage) { return stage.path == call.staging; });
   marked.staged.push_back(asked);
+  marked.had = marked.had || !call.block;
   marked.loose_loop = false;
   if (marked.device_gone) {
     marked.device_gone = false;
@@ -404,13 +451,19 @@ std::vector<Volume> after_publish(Volume volume, const Call& call, Code code) {
   if (code != Code::ok && code != Code::none) {
     return {volume};
   }
+  if (auto* stage = const_cast<Staged*>(staged_for(volume, call)); stage != nullptr && !stage->known) {
+    stage->path = call.staging;
+    stage->known = stage->vague = true;
+    stage->mode = call.mode;
+    stage->read_only = stage->read_only && !stage->block;  // a device tells nothing of how it was staged
+  }
+  if (volume.idle()) {  // a loop that nobody knew of
+    volume.content = Volume::Content::raw;
+    volume.staged.push_back({.path = call.staging, .block = true, .mode = call.mode, .vague = true});
+  }
   const Published asked = published_by(volume, call);
   std::erase_if(volume.published, [&](const Published& publication) { return publication.target == call.target; });
   volume.published.push_back(asked);
-  if (Staged* stage = volume.stage_at(call.staging); stage != nullptr && !stage->known) {
-    stage->known = stage->vague = true;
-    stage->mode = call.mode;
-  }
   return {volume};
 }
 
@@ -440,7 +493,7 @@ std::optional<bool> confirmed(const Volume& volume, const Call& call) {
   if (is_multi_node_writer(call.mode) && !volume.allow) {
     return false;
   }
-  if (volume.damaged || volume.content == Volume::Content::raw) {
+  if (volume.damaged || volume.content == Volume::Content::raw || (!call.block && may_be_made_again(volume))) {
     return std::nullopt;
   }
   return call.block || !content_refuses(volume, fs_of(volume, call), false);
@@ -458,7 +511,7 @@ bool health_fits(const Volume& volume, const Answer& answer, bool node) {
     if (volume.device_gone) {
       may.insert({"DeviceGone", "MountGone"});
     }
-    if (volume.holds == "ext4" && has_pending_growth(volume, volume.size)) {
+    if (volume.fs_size < volume.size) {  // a growth of it may have failed, whether it is staged now or not
       may.insert("GrowthPending");
     }
     const bool gone = std::ranges::any_of(volume.staged, [](const Staged& s) { return !s.present; }) ||
@@ -485,6 +538,14 @@ Published* Volume::publication_at(const std::string& target) {
 std::int64_t smallest(const std::string& fs) { return fs == "xfs" ? 300 * mib : fs == "btrfs" ? 109 * mib : fs == "ext4" ? 8 * mib : 0; }
 
 Codes expected(const Volume& volume, const Call& call, const Environment& environment) {
+  if (volume.deleting) {
+    Codes codes = expected(gone(volume), call, environment);
+    codes.insert(Code::failed_precondition);
+    if (is_look(call)) {
+      codes.insert(Code::ok);
+    }
+    return codes;
+  }
   switch (call.verb) {
     case Verb::create:
       return expected_create(volume, call, environment);
@@ -521,6 +582,17 @@ Codes expected(const Volume& volume, const Call& call, const Environment& enviro
 }
 
 std::vector<Volume> after(const Volume& volume, const Call& call, const Answer& answer, const Environment& environment) {
+  if (volume.deleting) {
+    if (is_look(call)) {  // it may see the record still, and no image any more
+      return expected(volume, call, environment).contains(answer.code) ? std::vector{volume} : std::vector<Volume>{};
+    }
+    std::vector<Volume> result = after(gone(volume), call, answer, environment);
+    const bool of_all = call.verb == Verb::list || call.verb == Verb::list_health;
+    if (answer.code == Code::failed_precondition || answer.code == Code::none || of_all) {
+      result.push_back(volume);
+    }
+    return result;
+  }
   if (answer.code == Code::none) {
     // Not done, or done as far as it could be.
     std::vector<Volume> result{volume};
@@ -551,6 +623,10 @@ std::vector<Volume> after(const Volume& volume, const Call& call, const Answer& 
     } else if (call.verb == Verb::node_expand && is_known(volume, call)) {
       std::ranges::copy(after_expand(volume, call, {.code = Code::failed_precondition}), std::back_inserter(result));
     }
+    if (call.verb == Verb::remove && result.size() > 1) {
+      result.push_back(volume);
+      result.back().deleting = true;
+    }
     for (Volume& undone : result) {
       undone.loose_loop = undone.loose_loop || call.verb == Verb::stage || call.verb == Verb::unstage;
     }
@@ -564,9 +640,7 @@ std::vector<Volume> after(const Volume& volume, const Call& call, const Answer& 
       return after_create(volume, call, answer);
     case Verb::remove:
       if (answer.code == Code::ok && is_known(volume, call)) {
-        Volume gone;
-        gone.id = volume.id;  // never to be given again
-        return {gone};
+        return {gone(volume)};
       }
       return {volume};
     case Verb::stage:
@@ -642,7 +716,7 @@ void restarted(Volume& volume) {
 void rebooted(Volume& volume) {
   volume.staged.clear();
   volume.published.clear();
-  volume.device_gone = volume.loose_loop = volume.refused = false;
+  volume.device_gone = volume.loose_loop = volume.refused = volume.node_left = false;
 }
 
 void ledger_lost(Volume& volume) {
@@ -653,13 +727,18 @@ void ledger_lost(Volume& volume) {
     }
   };
   volume.loose_loop = volume.loose_loop || !volume.idle();
-  // Of a node without a device nobody can tell any more whose it was.
-  std::erase_if(volume.published, [&](const Published& held) { return held.stale || (held.block && volume.device_gone); });
+  // Of a node without a device nobody can tell any more whose it was, or only by its number.
+  const auto nodes =
+      std::erase_if(volume.published, [&](const Published& held) { return held.stale || (held.block && volume.device_gone); });
+  volume.node_left = volume.node_left || nodes > 0;
   forget(volume.staged);
   forget(volume.published);
 }
 
 std::string disagreement(Volume& volume, const Facts& facts, const std::set<std::string>& stale) {
+  if (volume.deleting) {
+    volume = gone(volume);  // it is looked at when the next agent has finished what was cut off
+  }
   if (!volume.exists) {
     if (!volume.id.empty()) {
       const std::string& id = volume.id;
@@ -727,7 +806,8 @@ std::string disagreement(Volume& volume, const Facts& facts, const std::set<std:
   const int loops = facts.loops.contains(id) ? facts.loops.at(id) : 0;
   const bool wanted = std::ranges::any_of(volume.staged, [](const Staged& s) { return s.known || s.present; }) ||
                       std::ranges::any_of(volume.published, [](const Published& p) { return p.known || p.present; });
-  const bool seen = std::ranges::any_of(volume.staged, [](const Staged& s) { return s.known && (s.block || s.present); }) ||
+  const bool seen = std::ranges::any_of(
+                        volume.staged, [&](const Staged& s) { return is_found_ready(volume, s) || (s.known && (s.block || s.present)); }) ||
                     std::ranges::any_of(volume.published, [](const Published& p) { return p.known && p.present; });
   if (loops > 1 || (loops == 1 && (volume.device_gone || (!wanted && !volume.loose_loop))) || (loops == 0 && seen && !volume.device_gone)) {
     return "it has " + std::to_string(loops) + " loop devices";
@@ -738,7 +818,7 @@ std::string disagreement(Volume& volume, const Facts& facts, const std::set<std:
   }
   if (const auto uuid = facts.uuids.find(id); uuid != facts.uuids.end() && volume.content == Volume::Content::formatted) {
     if (volume.uuid.empty()) {
-      volume.uuid = wanted ? uuid->second : "";  // before that nobody has had it, and it may be made again
+      volume.uuid = volume.had ? uuid->second : "";
     } else if (volume.uuid != uuid->second) {
       return "its filesystem was " + volume.uuid + " and is " + uuid->second + ": it was formatted again";
     }
@@ -755,7 +835,8 @@ std::string to_string(const Volume& volume) {
                      contents[static_cast<int>(volume.content)] + " " + volume.holds + " (default " + volume.fs + ")" +
                      (volume.fs_size < volume.size ? " (smaller)" : "") + (volume.allow ? ", multiNodeModes" : "") +
                      (volume.damaged ? ", record damaged" : "") + (volume.device_gone ? ", device gone" : "") +
-                     (volume.loose_loop ? ", loose loop" : "");
+                     (volume.loose_loop ? ", loose loop" : "") + (volume.node_left ? ", an old node left" : "") +
+                     (volume.deleting ? ", being deleted" : "");
   const auto state = [](const auto& entry) {
     return std::string{entry.read_only ? " ro" : ""} + (entry.known ? "" : " (not in the ledger)") +
            (entry.present ? "" : " (not mounted)");

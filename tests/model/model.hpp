@@ -62,7 +62,8 @@ struct Volume {
   std::string fs{};          ///< what it is or would be formatted with where none is asked for
   std::string holds{};       ///< the filesystem on it
   std::int64_t fs_size = 0;  ///< the device's, when the filesystem was last made or grown
-  std::string uuid{};        ///< once seen
+  bool had = false;          ///< it was mounted once with that; a filesystem that a stage was cut off behind is made again, perhaps another
+  std::string uuid{};        ///< once seen and had
   std::optional<std::string> data{};
   std::vector<Staged> staged{};
   std::vector<Published> published{};
@@ -70,6 +71,8 @@ struct Volume {
   bool device_gone = false;  ///< a block volume's loop was taken away
   bool loose_loop = false;   ///< a loop that nobody knows of may be there
   bool refused = false;      ///< a stage was
+  bool node_left = false;    ///< a node of a device that went away, whosever, is bound: where its device has the number, it is found
+  bool deleting = false;     ///< its deletion was cut off once it was written down: it may be finished at any moment
   bool operator==(const Volume&) const = default;
 
   Staged* stage_at(const std::string& path);

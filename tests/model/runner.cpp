@@ -74,6 +74,7 @@ void Runner::change(int volume, Change change) {
 std::string Runner::play(const Step& step) {
   std::set<int> touched{step.volume};
   std::string wrong;
+  note(std::to_string(steps_++) + "  " + to_string(step));
   switch (step.kind) {
     case Step::Kind::calls:
       for (const Call& call : step.calls) {
@@ -133,7 +134,40 @@ std::string Runner::play(const Step& step) {
       }
       break;
   }
-  return wrong.empty() ? check(touched) : wrong;
+  if (wrong.empty()) {
+    wrong = check(touched);
+  }
+  return wrong.empty() ? wrong : wrong + "\n" + both_sides(failed_ >= 0 ? std::set<int>{failed_} : touched);
+}
+
+void Runner::note(std::string text) {
+  constexpr std::size_t kept = 100;
+  journal_.push_back(std::move(text));
+  if (journal_.size() > kept) {
+    journal_.pop_front();
+  }
+}
+
+std::string Runner::both_sides(const std::set<int>& volumes) {
+  const Facts facts = world_.look();
+  std::string text;
+  for (const int number : volumes) {
+    const std::string& id = volume(number).id;
+    if (id.empty()) {
+      continue;
+    }
+    text += "on the node of v" + std::to_string(number) + ", " + id + ":";
+    const auto image = facts.images.find(id);
+    text += image == facts.images.end() ? " no image" : " an image of " + std::to_string(image->second) + " bytes";
+    text += ", " + std::to_string(facts.loops.contains(id) ? facts.loops.at(id) : 0) + " loop devices";
+    for (const auto& [path, mount] : facts.mounts) {
+      if (mount.id == id) {
+        text += ", mounted at " + path + (mount.block ? " (block)" : "") + (mount.read_only ? " (ro)" : "");
+      }
+    }
+    text += "\n" + world_.files_of(id);
+  }
+  return text;
 }
 
 void Runner::prepare(Call& call, const std::vector<Call>& calls) const {
@@ -184,11 +218,12 @@ std::string Runner::play_calls(const Step& step) {
     if (answers[i].code != Code::ok && answers[i].code != Code::none && answers[i].message.empty()) {
       return to_string(calls[i]) + ": " + to_string(answers[i].code) + " without a message";
     }
+    note("        v" + std::to_string(calls[i].volume) + " " + to_string(calls[i].verb) + ": " + to_string(answers[i]));
     told[calls[i].volume].emplace_back(calls[i], answers[i]);
     if (answers[i].code == Code::none && calls[i].verb == Verb::publish) {
       litter_.insert(calls[i].target);
     } else if (calls[i].verb == Verb::unpublish && answers[i].code == Code::ok && calls.size() == 1 &&
-               calls[i].obstacle == Obstacle::litter) {
+               calls[i].obstacle == Obstacle::litter && calls[i].taken == Taken::no) {
       litter_.erase(calls[i].target);
     }
     if (answers[i].code == Code::none && changes_something(calls[i].verb)) {
@@ -221,6 +256,7 @@ std::string Runner::play_calls(const Step& step) {
         call = opposite(call);
       }
       const Answer answer = world_.run({call}, {}).front();
+      note("        after the crash: " + to_string(call) + ": " + to_string(answer));
       if (std::string wrong = digest(call.volume, {{call, answer}}); !wrong.empty()) {
         return "after the crash: " + wrong;
       }
@@ -249,6 +285,7 @@ std::string Runner::digest(int volume, const std::vector<Told>& told) {
     states = std::move(found);
     return {};
   }
+  failed_ = volume;
   std::string text;
   for (const auto& [call, answer] : told) {
     text += to_string(call) + "\n    answered " + to_string(answer) + (answer.size > 0 ? " size " + std::to_string(answer.size) : "") +
@@ -268,7 +305,17 @@ void Runner::explore(const Volume& from, const std::vector<Told>& told, unsigned
     add(found, from);
     return;
   }
-  for (const Volume& state : with_drops(from)) {
+  std::vector<Volume> states = with_drops(from);
+  // A deletion is seen by those beside it before it has ended.
+  for (std::size_t i = 0; told.size() > 1 && i < told.size(); ++i) {
+    const auto& [call, answer] = told[i];
+    if ((done >> i & 1U) == 0 && call.verb == Verb::remove && answer.code == Code::ok && from.exists && !from.deleting &&
+        call.id == from.id && expected(from, call, environment_).contains(Code::ok)) {
+      states.push_back(from);
+      states.back().deleting = true;
+    }
+  }
+  for (const Volume& state : states) {
     for (std::size_t i = 0; i < told.size(); ++i) {
       if ((done >> i & 1U) == 0) {
         for (const Volume& next : after(state, told[i].first, told[i].second, environment_)) {
@@ -337,6 +384,19 @@ std::string Runner::come_back(const Step& step, bool reboot) {
     });
   }
   world_.start();
+  if (!orphans_.empty()) {
+    // Where such a node leads to a device again, it is found to be that volume's, whosever it was.
+    const Facts facts = world_.look();
+    for (int i = 0; i < volumes(); ++i) {
+      const auto leads_here = [&](const std::string& path) {
+        const auto mount = facts.mounts.find(path);
+        return mount != facts.mounts.end() && mount->second.id == volume(i).id;
+      };
+      if (volume(i).exists && std::ranges::any_of(orphans_, leads_here)) {
+        change(i, [](Volume& volume) { volume.node_left = true; });
+      }
+    }
+  }
   return {};
 }
 
@@ -401,6 +461,7 @@ std::string Runner::check(const std::set<int>& touched) {
       }
     }
     if (fitting.empty()) {
+      failed_ = i;
       return "the node is not as volume v" + std::to_string(i) + " should be:\n" + why;
     }
     states_.at(static_cast<std::size_t>(i)) = std::move(fitting);
@@ -437,6 +498,7 @@ std::string Runner::check(const std::set<int>& touched) {
   read.insert(static_cast<int>(checks_++ % states_.size()));
   for (const int number : read) {
     if (std::string wrong = check_data(volume(number)); !wrong.empty()) {
+      failed_ = number;
       return wrong;
     }
   }

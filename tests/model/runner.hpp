@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <deque>
 #include <map>
 #include <set>
 #include <string>
@@ -25,6 +26,8 @@ class Runner {
   [[nodiscard]] const Volume& volume(int number) const { return states_.at(static_cast<std::size_t>(number)).front(); }
   [[nodiscard]] const std::map<std::string, Obstacle>& obstacles() const { return obstacles_; }
   [[nodiscard]] std::size_t calls() const { return calls_; }
+  /// The last steps with what was answered, the oldest first.
+  [[nodiscard]] const std::deque<std::string>& journal() const { return journal_; }
 
  private:
   using States = std::vector<Volume>;
@@ -40,6 +43,9 @@ class Runner {
   std::string write(const Step& step);
   std::string check(const std::set<int>& touched);
   std::string check_data(const Volume& volume);
+  void note(std::string text);
+  /// The volumes as the node and the agent's files have them, for a person who has only this text.
+  std::string both_sides(const std::set<int>& volumes);
   template <class Change>
   void change(int volume, Change change);
 
@@ -49,6 +55,9 @@ class Runner {
   std::map<std::string, Obstacle> obstacles_;
   std::set<std::string> litter_;
   std::set<std::string> orphans_;  ///< nodes of devices that went away, bound where only a lost ledger knew of it
+  std::deque<std::string> journal_;
+  std::size_t steps_ = 0;
+  int failed_ = -1;  ///< the volume that something is wrong with, where it is one
   std::size_t calls_ = 0;
   std::size_t checks_ = 0;
 };

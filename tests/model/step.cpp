@@ -19,11 +19,15 @@ std::string to_string(const Codes& codes) {
   return text;
 }
 
-std::string to_string(const Call& call) {
+std::string to_string(Verb verb) {
   static constexpr std::array names{"create",      "remove",         "validate",   "get",     "list",    "capacity",  "expand",
                                     "health",      "list_health",    "stage",      "unstage", "publish", "unpublish", "stats",
                                     "node_health", "storage_health", "node_expand"};
-  std::string text = std::string{names.at(static_cast<std::size_t>(call.verb))} + " v" + std::to_string(call.volume);
+  return names.at(static_cast<std::size_t>(verb));
+}
+
+std::string to_string(const Call& call) {
+  std::string text = to_string(call.verb) + " v" + std::to_string(call.volume);
   const auto say = [&](const char* key, const std::string& value) {
     if (!value.empty()) {
       text += std::string{" "} + key + value;

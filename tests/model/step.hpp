@@ -109,6 +109,7 @@ struct Step {
 
 std::string to_string(Code code);
 std::string to_string(const Codes& codes);
+std::string to_string(Verb verb);
 std::string to_string(const Call& call);
 std::string to_string(const Step& step);
 std::string to_string(const Answer& answer);

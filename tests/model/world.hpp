@@ -60,6 +60,8 @@ class World {
   [[nodiscard]] virtual Weight weight() const { return {}; }
 
   virtual Facts look() = 0;
+  /// The agent's own files of a volume, as they are.
+  virtual std::string files_of(const std::string& id) = 0;
   /// Writes the file `data` of a filesystem, or a block device's first bytes; 0 or an errno.
   virtual int write(const std::string& path, bool block, const std::string& text) = 0;
   virtual std::optional<std::string> read(const std::string& path, bool block) = 0;

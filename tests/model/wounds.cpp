@@ -68,4 +68,18 @@ void AgentFiles::list(std::set<std::string>& records, std::set<std::string>& led
   read(ledger_, ledger);
 }
 
+std::string AgentFiles::show(const std::string& id) const {
+  std::string text;
+  for (const auto& [what, file] : {std::pair{"ledger", ledger_ / (id + ".json")},
+                                   {"record", records_ / (id + ".json")},
+                                   {"record set aside", records_ / (id + ".json.damaged")}}) {
+    if (fs::exists(file)) {
+      std::string content = read_file(file);
+      std::erase_if(content, [](char each) { return each == '\n' || each == ' '; });
+      text += std::string{"its "} + what + ": " + content + "\n";
+    }
+  }
+  return text;
+}
+
 }  // namespace ordinald::testing

@@ -21,6 +21,9 @@ class AgentFiles {
   /// Ids of records, those set aside too, and of ledger entries; anything else there is a stranger.
   void list(std::set<std::string>& records, std::set<std::string>& ledger, std::vector<std::string>& strangers) const;
 
+  /// What the volume's files say.
+  [[nodiscard]] std::string show(const std::string& id) const;
+
  private:
   std::filesystem::path records_;
   std::filesystem::path ledger_;

@@ -247,7 +247,10 @@ TEST_CASE("a group is found in the unified hierarchy and in those of version 1, 
     slice.replace(0, std::string{"kubepods_burstable_pod"}.size(), "kubepods-burstable-pod");
     for (const std::string& group :
          {pod(), "kubepods/burstable/" + pod(), "podruntime.slice/kubepods/" + pod(), "kubepods.slice/kubepods-burstable.slice/" + slice,
-          "kubelet/kubepods/besteffort/" + pod(), std::string{"system.slice/system-postgres.slice/postgres@0.service"}}) {
+          "kubelet/kubepods/besteffort/" + pod(), std::string{"system.slice/system-postgres.slice/postgres@0.service"},
+          // A kubelet in a delegated service, and in a container.
+          "system.slice/kubelet.service/kubepods/" + pod(),
+          "system.slice/docker-0123.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/" + slice}) {
       INFO(group);
       const std::string name = group.ends_with(slice) ? "*" + slice.substr(slice.find("-pod")) : group.substr(group.rfind('/') + 1);
       CHECK_FALSE(find(volume.device, root, name).found);

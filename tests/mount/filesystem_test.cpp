@@ -47,8 +47,8 @@ TEST_CASE("a tool is well only with status 0") {
 }
 
 TEST_CASE("mkfs options come from a list, never as free text") {
-  const auto words = [](std::string_view fs, std::string_view text) {
-    const auto parsed = find_filesystem(fs)->mkfs_options(text);
+  const auto words = [](std::string_view fs, std::string_view text, std::uint32_t block_size = 4096) {
+    const auto parsed = find_filesystem(fs)->mkfs_options(text, block_size);
     return parsed ? parsed.value() : std::vector<std::string>{"refused"};
   };
   using Words = std::vector<std::string>;
@@ -56,15 +56,25 @@ TEST_CASE("mkfs options come from a list, never as free text") {
   CHECK(words("ext4", "-i 8192  -m 0") == Words{"-i", "8192", "-m", "0"});
   CHECK(words("xfs", "-m reflink=0,bigtime=1 -L data") == Words{"-m", "reflink=0,bigtime=1", "-L", "data"});
   CHECK(words("btrfs", "--csum xxhash -m dup") == Words{"--csum", "xxhash", "-m", "dup"});
-  for (const std::string_view bad : {"-F", "-F -F", "-E discard", "-m 51", "-m 5;reboot", "-i", "/dev/sda", "-b 4096 /dev/sda", "-d /etc",
-                                     "-U 1-2", "-E stride=8,discard", "-O ^has_journal"}) {
+  for (const std::string_view bad :
+       {"-F", "-F -F", "-E discard", "-m 51", "-m 5;reboot", "-i", "/dev/sda", "-b 4096 /dev/sda", "-d /etc", "-U 1-2",
+        "-E stride=8,discard", "-O ^has_journal", "-b 4096 -b 1024", "-E stride=8,stride=9", "-E stride=8 -E stride=8", "-b 2048"}) {
     CAPTURE(bad);
     CHECK(words("ext4", bad) == Words{"refused"});
   }
+  CHECK(words("ext4", "-b 1024", 512) == Words{"-b", "1024"});
+  CHECK(words("ext4", "-E stride=8 -E stripe_width=8") == Words{"-E", "stride=8", "-E", "stripe_width=8"});
+  CHECK(words("xfs", "-b size=1024") == Words{"refused"});
+  CHECK(words("xfs", "-b size=1024 -i size=512", 512) == Words{"-b", "size=1024", "-i", "size=512"});
+  CHECK(words("xfs", "-i maxpct=5,size=1024 -b size=1024", 512) == Words{"refused"});
+  CHECK(words("xfs", "-i size=2048") == Words{"-i", "size=2048"});
+  CHECK(words("xfs", "-m reflink=1 -m reflink=0") == Words{"refused"});
+  CHECK(words("btrfs", "-n 4096 -n 8192") == Words{"refused"});
+  CHECK_THAT(find_filesystem("ext4")->mkfs_options("-b 1024", 4096).error().message, Catch::Contains("1024") && Catch::Contains("4096"));
   CHECK(words("xfs", "-f -f") == Words{"refused"});
   CHECK(words("xfs", "-m uuid=x") == Words{"refused"});
   CHECK(words("btrfs", "-f -f") == Words{"refused"});
-  const auto refused = find_filesystem("ext4")->mkfs_options("-O x");
+  const auto refused = find_filesystem("ext4")->mkfs_options("-O x", 4096);
   CHECK(refused.error().code == ErrorCode::invalid_argument);
   CHECK_THAT(refused.error().message, Catch::Contains("-O x") && Catch::Contains("-i bytes per inode"));
 }

@@ -77,8 +77,15 @@ class ContractNode {
   CASE(create_image_without_room_leaves_nothing)           \
   CASE(inspect_image_tells_what_is_there)                  \
   CASE(resize_image_grows_and_never_shrinks)               \
+  CASE(relabel_image_replaces_the_label)                   \
+  CASE(adopt_image_moves_a_file_as_it_is)                  \
+  CASE(adopt_image_refuses_what_it_may_not_take)           \
+  CASE(survey_tells_what_a_file_holds_and_changes_nothing) \
+  CASE(survey_tells_what_it_can_of_others)                 \
   CASE(remove_image_takes_this_volumes_only)               \
   CASE(inspect_pool_lists_images)                          \
+  CASE(open_pool_gives_what_one_can_lock)                  \
+  CASE(mark_pool_marks_it_once)                            \
   CASE(attach_gives_one_device_for_one_image)              \
   CASE(attach_refuses_what_is_not_this_volumes)            \
   CASE(find_attached_finds_also_of_a_removed_image)        \
@@ -89,6 +96,7 @@ class ContractNode {
   CASE(a_device_number_used_again_is_another_device)       \
   CASE(the_read_only_flag_is_the_devices)                  \
   CASE(a_new_device_is_writable)                           \
+  CASE(refuse_discard_keeps_every_block)                   \
   CASE(refresh_device_size_follows_the_image)              \
   CASE(probe_proves_a_blank_device)                        \
   CASE(probe_proves_a_thick_image_blank_again_and_again)   \
@@ -122,6 +130,7 @@ class ContractNode {
   CASE(unmount_never_follows_a_symlink)                    \
   CASE(inspect_path_tells_what_is_there)                   \
   CASE(mount_table_is_unescaped)                           \
+  CASE(staging_places_are_told_by_their_files)             \
   CASE(usage_is_of_what_is_mounted)                        \
   CASE(grow_filesystem_grows_xfs)                          \
   CASE(grow_filesystem_grows_btrfs)                        \
@@ -134,6 +143,7 @@ class ContractNode {
   CASE(removing_the_target_lets_go_of_it_elsewhere)        \
   CASE(a_pinned_filesystem_is_mounted_again_with_its_data) \
   CASE(run_tool_answers_status_and_output)                 \
+  CASE(run_tool_needs_no_device)                           \
   CASE(run_tool_says_what_it_could_not_start)              \
   CASE(run_tool_ends_at_its_deadline)                      \
   CASE(tools_refuse_a_device_in_use)                       \

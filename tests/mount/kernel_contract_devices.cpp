@@ -51,6 +51,7 @@ void expect_refused(ContractNode& node, const Device& device, const std::string&
   INFO("number " << device.number << " diskseq " << device.diskseq << " inode " << device.backing_inode);
   refused(kernel.inspect_device(device), ErrorCode::not_found);
   refused(kernel.set_device_read_only(device, true), ErrorCode::failed_precondition);
+  refused(kernel.refuse_discard(device), ErrorCode::failed_precondition);
   refused(kernel.refresh_device_size(device), ErrorCode::failed_precondition);
   refused(kernel.probe({.device = device, .proof = BlankProof::none, .image = {}}), ErrorCode::failed_precondition);
   refused(kernel.probe({.device = device, .proof = BlankProof::all_zero, .image = image_of(node, volume_id)}),
@@ -212,6 +213,22 @@ void the_read_only_flag_is_the_devices(ContractNode& node) {
   value(kernel.set_device_read_only(device, false));
   CHECK_FALSE(value(kernel.inspect_device(device)).read_only);
   CHECK(node.write_device(device.path) == 0);
+}
+
+void refuse_discard_keeps_every_block(ContractNode& node) {
+  Kernel& kernel = node.kernel();
+  const auto allocated = [&] { return value(kernel.inspect_image(image_of(node, "v")))->allocated; };
+  value(kernel.create_image({.image = image_of(node, "v"), .size = small_size, .thick = true}));
+  const Device device = value(kernel.attach(image_of(node, "v"), block_size));
+  value(kernel.refuse_discard(device));
+  value(kernel.refuse_discard(device));
+  value(kernel.erase(device, false));
+  CHECK(allocated() >= small_size);
+  value(kernel.detach(device));
+  // It is likely to get the same number.
+  const Device again = value(kernel.attach(image_of(node, "v"), block_size));
+  value(kernel.erase(again, false));
+  CHECK(allocated() < small_size / 2);
 }
 
 void a_new_device_is_writable(ContractNode& node) {

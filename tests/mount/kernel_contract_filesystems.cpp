@@ -94,6 +94,37 @@ void inspect_path_tells_what_is_there(ContractNode& node) {
   CHECK_FALSE(mount::matches(anonymous, expected_of(btrfs.device, "btrfs", uuid_a)));
 }
 
+void staging_places_are_told_by_their_files(ContractNode& node) {
+  const std::string top = node.work() + "/csi";
+  CHECK(value(node.kernel().staging_places(top)).empty());
+  node.make_directory(top);
+  const auto make = [&](const std::string& name, const std::string& data) {
+    node.make_directory(top + "/" + name);
+    node.make_directory(top + "/" + name + "/globalmount");
+    REQUIRE(node.write_file(top + "/" + name + "/vol_data.json", data) == 0);
+  };
+  make("b", R"({"volumeHandle":"v"})");
+  make("a", "");
+  node.mount_foreign(top + "/a/globalmount");
+  make("long", std::string(4097, 'x'));
+  node.make_directory(top + "/no file");
+  node.make_directory(top + "/no file/globalmount");
+  node.make_directory(top + "/no mount point");
+  REQUIRE(node.write_file(top + "/no mount point/vol_data.json", "{}") == 0);
+  node.make_directory(top + "/link");
+  node.make_directory(top + "/link/globalmount");
+  node.make_symlink(top + "/link/vol_data.json", top + "/b/vol_data.json");
+  node.make_symlink(top + "/link to b", top + "/b");
+  REQUIRE(node.write_file(top + "/a file", "") == 0);
+  const auto places = value(node.kernel().staging_places(top));
+  REQUIRE(places.size() == 2);
+  CHECK(places[0].name == "a");
+  CHECK(places[0].data.empty());
+  CHECK(places[1].name == "b");
+  CHECK(places[1].data == R"({"volumeHandle":"v"})");
+  CHECK(places[1].age >= 0);
+}
+
 void mount_table_is_unescaped(ContractNode& node) {
   Kernel& kernel = node.kernel();
   const Device device = make_volume(node, "v");
@@ -256,6 +287,20 @@ void cgroup_users_are_those_that_have_the_volume(ContractNode& node) {
     CHECK_FALSE(found.users[0].command.empty());
     CHECK(found.users[0].mount_point == at.path);
     CHECK(found.users[0].mount_namespace != 0);
+    // Where a copy of the mount table has it, that alone is nothing.
+    mount::CgroupQuery all{.names = {"/"}, .device = at.device, .usual = {"/elsewhere"}};
+    REQUIRE(value(kernel.cgroup_users(all)).users.size() == 1);
+    CHECK(value(kernel.cgroup_users(all)).users[0].pid == found.users[0].pid);
+    all.usual.push_back(at.path);
+    CHECK(value(kernel.cgroup_users(all)).users.empty());
+    // Of this device nobody has anything; it counts where each of them does.
+    mount::CgroupQuery any{.names = query.names, .device = {.path = "/dev/none", .number = std::uint64_t{1} << 40}};
+    CHECK(value(kernel.cgroup_users(any)).users.empty());
+    any.any = true;
+    REQUIRE(value(kernel.cgroup_users(any)).users.size() == 1);
+    CHECK(value(kernel.cgroup_users(any)).users[0].pid == found.users[0].pid);
+    CHECK(value(kernel.cgroup_users(any)).users[0].mount_point.empty());
+    CHECK_FALSE(value(kernel.cgroup_users(any)).users[0].command.empty());
     process.reset();
     CHECK_FALSE(ask().found);
   }
@@ -307,6 +352,13 @@ void run_tool_answers_status_and_output(ContractNode& node) {
   CHECK(run(node, device, {"/usr/bin/false"}).exit_status == 1);
 }
 
+void run_tool_needs_no_device(ContractNode& node) {
+  const mount::ToolOutcome outcome = value(node.kernel().run_tool(
+      {.argv = {"/usr/sbin/mkfs.xfs", "-V"}, .device = {}, .deadline = std::chrono::minutes{1}, .memory = 0, .scratch = {}}));
+  CHECK(outcome.exit_status == 0);
+  CHECK_THAT(outcome.output, Catch::Contains("mkfs.xfs"));
+}
+
 void run_tool_says_what_it_could_not_start(ContractNode& node) {
   const Device device = make_volume(node, "v");
   refused(node.kernel().run_tool({.argv = {"/usr/sbin/no-such-tool"}, .device = device, .deadline = std::chrono::seconds{10}}),
@@ -352,9 +404,17 @@ void ext4_grows_offline_after_a_whole_check(ContractNode& node) {
   value(kernel.unmount({.path = at.path, .expected = at.expected, .remove = true}));
   const Device device = enlarge(node, at.device, "v", 2 * small_size);
   const mount::Filesystem& ext4 = *mount::find_filesystem("ext4");
-  CHECK(run(node, device, ext4.check_argv(device.path)).exit_status == 0);
+  CHECK(run(node, device, ext4.check_argv(device.path, {})).exit_status == 0);
   // Now resize2fs would refuse, but for one that was mounted in the very second in which it was checked last. Afterwards it never does.
-  CHECK(run(node, device, ext4.whole_check_argv(device.path)).exit_status == 0);
+  CHECK(run(node, device, ext4.whole_check_argv(device.path, {})).exit_status == 0);
+  const auto past = [&] {
+    const mount::Ext4Past told = value(kernel.probe({.device = device, .proof = mount::BlankProof::none, .image = {}})).ext4;
+    CHECK_FALSE(told.unclean);
+    CHECK_FALSE(told.torn);
+    CHECK_FALSE(told.mounted.empty());
+    return told.mounted + " " + told.checked;
+  };
+  const std::string before = past();
   const auto grown = value(kernel.run_tool({.argv = ext4.grow_argv(device.path, std::string{mount::scratch_in_tool} + "/undo"),
                                             .device = device,
                                             .deadline = std::chrono::minutes{1},
@@ -362,8 +422,11 @@ void ext4_grows_offline_after_a_whole_check(ContractNode& node) {
                                             .scratch = node.work()}));
   CHECK(grown.exit_status == 0);
   CHECK(value(kernel.probe({.device = device, .proof = mount::BlankProof::none, .image = {}})).filesystem_size == 2 * small_size);
+  CHECK(past() == before);  // a growth leaves it as it is; a mount does not
   value(kernel.mount_filesystem(mount_request(device, "ext4", uuid_a, at.path)));
   CHECK(node.read_file(at.path + "/data") == "text");
+  value(kernel.unmount({.path = at.path, .expected = at.expected, .remove = true}));
+  CHECK(past() != before);
 }
 
 void mkfs_of_xfs_and_btrfs_refuse_an_existing_filesystem(ContractNode& node) {

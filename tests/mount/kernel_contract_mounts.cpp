@@ -55,6 +55,10 @@ void expect_free_targets_only(ContractNode& node, Attempt attempt) {
     CHECK(attempt(other.path) == ErrorCode::failed_precondition);
     CHECK(mounts_at(node, other.path).size() == 1);
   }
+  SECTION("the parent is missing") {
+    CHECK(attempt(node.work() + "/no/parent") == ErrorCode::failed_precondition);
+    CHECK(value(node.kernel().inspect_path(node.work() + "/no")).kind == FileKind::none);
+  }
 }
 
 }  // namespace
@@ -279,9 +283,8 @@ void bind_refuses_targets_that_are_not_free(ContractNode& node) {
     REQUIRE_FALSE(bound);
     return bound.error().code;
   });
-  SECTION("the parent is missing") {
-    refused(kernel.bind(bind_request(at, node.work() + "/no/parent")), ErrorCode::not_found);
-    refused(kernel.bind(block_request(at.device, node.work() + "/no/parent")), ErrorCode::not_found);
+  SECTION("the parent of a block target is missing") {
+    refused(kernel.bind(block_request(at.device, node.work() + "/no/parent")), ErrorCode::failed_precondition);
     CHECK(value(kernel.inspect_path(node.work() + "/no")).kind == FileKind::none);
   }
   SECTION("of the other kind") {

@@ -171,6 +171,9 @@ TEST_CASE("images work on tmpfs, overlay, ext4, xfs and btrfs, thin and thick, w
   const auto device = node.attached(image, 20 * mib, thick, block_size);
   CHECK(device.size == 20 * mib);
   CHECK(device.block_size == block_size);
+  if (kind != "tmpfs" && kind != "overlay" && block_size == 4096) {  // the blocks of what lies below
+    CHECK(read_file("/sys/block/" + device.path.substr(5) + "/loop/dio") == "1\n");
+  }
   CHECK(must(node.kernel().attach(image, block_size)).diskseq == device.diskseq);
   const auto info = must(node.kernel().inspect_image(image));
   REQUIRE(info);
@@ -190,6 +193,20 @@ TEST_CASE("images work on tmpfs, overlay, ext4, xfs and btrfs, thin and thick, w
   }
   must(node.kernel().detach(device));
   must(node.kernel().remove_image(image));
+}
+
+TEST_CASE("pools on subvolumes of one btrfs are told to be on one file system", "[root]") {
+  LinuxNode node;
+  const std::string top = node.work("top");
+  std::filesystem::create_directories(top);
+  must(node.mount(node.volume("outer", "btrfs"), "top"));
+  LinuxNode::run("btrfs subvolume create " + top + "/one");
+  LinuxNode::run("btrfs subvolume create " + top + "/two");
+  const PoolUsage one = must(node.kernel().inspect_pool(top + "/one"));
+  const PoolUsage two = must(node.kernel().inspect_pool(top + "/two"));
+  CHECK(one.device != two.device);
+  CHECK(one.filesystem == two.filesystem);
+  CHECK(must(node.kernel().inspect_pool(node.pool())).filesystem != one.filesystem);
 }
 
 TEST_CASE("a thick image that finds no room leaves nothing, and one that can't grow keeps its size", "[root]") {
@@ -260,6 +277,20 @@ TEST_CASE("a read-only flag doesn't stay with the device's number", "[root]") {
     CHECK(read_only == 0);
   }
   CHECK_FALSE(must(node.kernel().attach(image, 4096)).read_only);
+}
+
+TEST_CASE("what a device's cache still has is in the image before the device is let go of", "[root]") {
+  LinuxNode node;
+  const auto image = node.image("v");
+  const auto device = node.attached(image, mib);
+  const std::string text(4096, 'x');
+  const UniqueFd other = open_file(device.path, O_RDONLY);  // so that the writer's close is not the last
+  write_at(device.path, 65536, text);
+  CHECK_FALSE(node.kernel().detach(device));
+  std::string found(text.size(), ' ');
+  const UniqueFd file = open_file(LinuxNode::path_of(image), O_RDONLY);
+  REQUIRE(::pread(file.get(), found.data(), found.size(), 65536) == static_cast<ssize_t>(found.size()));
+  CHECK(found == text);
 }
 
 TEST_CASE("a loop whose filesystem lives on in another mount namespace is detached only once that is gone", "[root]") {

@@ -19,7 +19,7 @@
 namespace ordinald::testing {
 
 /// A file of that size with a loop device on it. TempDir's destructor detaches it. Throws std::runtime_error.
-inline mount::Device loop_on(const std::filesystem::path& file, std::uint64_t size) {
+inline mount::Device loop_on(const std::filesystem::path& file, std::uint64_t size, std::uint32_t block_size = 512) {
   const mount::UniqueFd image{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
   const mount::UniqueFd control{::open("/dev/loop-control", O_RDWR | O_CLOEXEC)};
   if (!image || !control || ::ftruncate(image.get(), static_cast<off_t>(size)) != 0)
@@ -30,6 +30,7 @@ inline mount::Device loop_on(const std::filesystem::path& file, std::uint64_t si
     const mount::UniqueFd loop{::open(device.path.c_str(), O_RDWR | O_CLOEXEC)};
     loop_config config{};
     config.fd = static_cast<unsigned>(image.get());
+    config.block_size = block_size;
     if (loop && ::ioctl(loop.get(), LOOP_CONFIGURE, &config) == 0) {
       struct stat info{};
       ::fstat(loop.get(), &info);

@@ -68,18 +68,25 @@ class OddKernel : public Kernel {
   Result<ImageInfo> create_image(const ImageSpec&) override { return none(); }
   Result<std::optional<ImageInfo>> inspect_image(const ImageRef&) override { return std::optional<ImageInfo>{}; }
   Result<ImageInfo> resize_image(const ImageSpec&) override { return none(); }
+  Result<void> relabel_image(const ImageSpec&) override { return none(); }
+  Result<ImageInfo> adopt_image(const AdoptRequest&) override { return none(); }
   Result<void> remove_image(const ImageRef&) override { return none(); }
+  Result<PoolDirectory> open_pool(const std::string&) override { return none(); }
+  Result<std::string> mark_pool(const std::string&, const std::string&) override { return none(); }
   Result<PoolUsage> inspect_pool(const std::string&) override { return none(); }
   Result<Device> attach(const ImageRef&, std::uint32_t) override { return none(); }
   Result<std::optional<Device>> find_attached(const ImageRef&) override { return none(); }
   Result<Device> inspect_device(const Device&) override { return none(); }
+  Result<void> refuse_discard(const Device&) override { return none(); }
   Result<void> set_device_read_only(const Device&, bool read_only) override { return read_only ? Result<void>{success()} : none(); }
   Result<Device> refresh_device_size(const Device&) override { return none(); }
   Result<Probe> probe(const ProbeRequest&) override { return none(); }
   Result<void> erase(const Device&, bool) override { return none(); }
+  Result<Survey> survey(const std::string&) override { return none(); }
   Result<PathInfo> mount_filesystem(const MountRequest&) override { return none(); }
   Result<PathInfo> bind(const BindRequest&) override { return none(); }
   Result<void> unmount(const UnmountRequest&) override { return none(); }
+  Result<std::vector<StagingPlace>> staging_places(const std::string&) override { return none(); }
   Result<FilesystemUsage> usage(const std::string&, const Expected&) override { return none(); }
   Result<std::uint64_t> grow_filesystem(const GrowRequest&) override { return none(); }
   Result<void> apply_group(const std::string&, const Expected&, std::uint32_t gid) override {

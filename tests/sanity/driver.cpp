@@ -46,6 +46,7 @@ const std::vector<Run> runs = {
     {"btrfs", "mount", "btrfs"},
     {"block", "block", ""},
     {"xfs, no controller expansion", "mount", "xfs", {{"controllerExpansion", false}}},
+    {"block, no controller expansion", "block", "", {{"controllerExpansion", false}}},
 };
 
 struct Counts {

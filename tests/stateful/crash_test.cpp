@@ -1,15 +1,14 @@
 // A hand-over with the agent killed at each of its acts: never two writers, and it comes to its end.
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
 #include <functional>
 
-#include "mount/crash_point.hpp"
 #include "tests/stateful/orchestrator.hpp"
 
 #ifdef ORDINALD_CRASH_POINTS
+
+#include "tests/support/deadly_agent.hpp"
 
 namespace ordinald::testing {
 namespace {
@@ -18,24 +17,11 @@ namespace {
 class CrashWorld {
  public:
   CrashWorld() {
-    const fs::path file = rig.root() / "crash-page";
-    write_file(file, std::string(sizeof(mount::CrashPage), '\0'));
-    const int fd = ::open(file.c_str(), O_RDWR | O_CLOEXEC);
-    void* memory = ::mmap(nullptr, sizeof(mount::CrashPage), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    ::close(fd);
-    REQUIRE(memory != MAP_FAILED);
-    page_ = static_cast<mount::CrashPage*>(memory);
-    environment_ = {{"ORDINALD_CRASH_PAGE", file}};
-    start();
+    agent.start();
     volume = orchestrator.provision("data-db-0");
     REQUIRE(orchestrator.stage(volume) == OK);
     next();
   }
-  CrashWorld(const CrashWorld&) = delete;
-  CrashWorld& operator=(const CrashWorld&) = delete;
-  ~CrashWorld() { ::munmap(page_, sizeof(mount::CrashPage)); }
-
-  void start() { rig.agent().start({}, environment_); }
 
   /// Another round: who was the new one is the old one, and has it.
   void next() {
@@ -48,19 +34,6 @@ class CrashWorld {
     data_ = "of " + old_one.uid;
     REQUIRE(try_write(orchestrator.target(volume, old_one) / "data", data_) == 0);
     running = orchestrator.run(volume, old_one);
-  }
-
-  /// Does the call with the agent killed at its n-th act; nothing when it had fewer, and was done.
-  std::optional<std::string> killed_at(std::uint32_t act, const std::function<void()>& call) {
-    page_->act[0] = '\0';
-    page_->at = page_->passed + act;
-    call();
-    page_->at = 0;
-    if (page_->act[0] == '\0') return std::nullopt;
-    rig.agent().kill();
-    const std::string died_at = page_->act;
-    start();
-    return died_at;
   }
 
   /// Whether the host, or the old pod's process, lets it be written by more than one.
@@ -78,6 +51,7 @@ class CrashWorld {
   }
 
   Rig rig{Settings{{"repairIntervalSeconds", 0}}, false};
+  DeadlyAgent agent{rig};
   Orchestrator orchestrator{rig};
   ClaimedVolume volume;
   PodId old_one;
@@ -85,8 +59,6 @@ class CrashWorld {
   std::unique_ptr<Workload> running;
 
  private:
-  mount::CrashPage* page_ = nullptr;
-  std::map<std::string, std::string> environment_;
   std::string data_;
 };
 
@@ -124,7 +96,7 @@ int sweep(const std::vector<Event>& events) {
       for (std::size_t i = 0; i < events.size(); ++i) {
         const Event& event = events[i];
         if (i == deadly) {
-          died_at = world.killed_at(act, [&] { (void)event.act(world); });
+          died_at = world.agent.killed_at(act, [&] { (void)event.act(world); });
           world.one_writer();
         }
         INFO(event.name << ", with the agent killed in " << events[deadly].name << " at " << died_at.value_or("no act"));

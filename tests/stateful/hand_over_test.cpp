@@ -94,6 +94,7 @@ TEST_CASE("hand-over: a pod deleted by force whose process goes on holds, howeve
             }},
            {"a mount of its own", [](const fs::path&) { leave_mount_namespace(); }},
            {"an open device", [](const fs::path& at) { need(::open(at.c_str(), O_RDWR) >= 0, "open"); }, ""},
+           {"a device that it may open by a node of its own", [](const fs::path&) {}, ""},
        }) {
     INFO(c.how);
     Rig rig;
@@ -117,8 +118,9 @@ TEST_CASE("hand-over: a pod deleted by force whose process goes on holds, howeve
     for (int i = 0; i < 2; ++i) {
       const Outcome refused = orchestrator.publish(volume, second);
       CHECK(refused == FAILED_PRECONDITION);
-      CHECK_THAT(refused.message, Catch::Contains(process(*old)) && Catch::Contains("prod/db-0 (uid " + first.uid + ")") &&
-                                      Catch::Contains("(unpublished), and its processes still do"));
+      CHECK_THAT(refused.message,
+                 Catch::Contains(process(*old)) && Catch::Contains("prod/db-0 (uid " + first.uid + ")") &&
+                     Catch::Contains(std::string{"(unpublished), and its processes still "} + (fs_type.empty() ? "run" : "do")));
       if (i == 0) rig.crash();
     }
     old.reset();
@@ -148,6 +150,32 @@ TEST_CASE("hand-over: a target taken away behind the agent's back ends the hold 
   CHECK(it.orchestrator.publish(it.volume, it.second) == OK);
   CHECK(it.orchestrator.unpublish(it.volume, it.first) == OK);
   CHECK(it.orchestrator.targets_of(it.volume).size() == 1);
+}
+
+TEST_CASE("hand-over: a ledger that is lost lets nobody in while a process of the pod before goes on", "[stateful][root]") {
+  const bool unpublished_before = GENERATE(true, false);
+  Rig rig;
+  Held it{rig};
+  auto old = it.orchestrator.run(it.volume, it.first);
+  const NamespaceHolder bystander;
+  if (unpublished_before) REQUIRE(it.orchestrator.unpublish(it.volume, it.first) == OK);
+  rig.agent().kill();
+  fs::remove_all(rig.root() / "run" / "ledger");
+  rig.agent().start();
+  if (!unpublished_before) REQUIRE(it.orchestrator.unpublish(it.volume, it.first) == OK);
+  for (int i = 0; i < 2; ++i) {
+    const Outcome refused = it.orchestrator.publish(it.volume, it.second);
+    CHECK(refused == FAILED_PRECONDITION);
+    CHECK_THAT(refused.message, Catch::Contains("who had it before its ledger was lost") && Catch::Contains(process(*old)) &&
+                                    !Catch::Contains("process " + std::to_string(bystander.pid()) + " "));
+    CHECK_FALSE(fs::exists(it.orchestrator.target(it.volume, it.second)));
+    if (i == 0) rig.crash();
+  }
+  CHECK(it.orchestrator.publish(it.volume, it.first) == OK);  // its own process keeps nobody else's from it
+  CHECK(it.orchestrator.publish(it.volume, it.second) == FAILED_PRECONDITION);
+  REQUIRE(it.orchestrator.unpublish(it.volume, it.first) == OK);
+  old.reset();
+  CHECK(it.orchestrator.publish(it.volume, it.second) == OK);
 }
 
 TEST_CASE("hand-over: after a reboot nobody of before holds", "[stateful][root]") {
@@ -253,7 +281,8 @@ TEST_CASE("hand-over: whichever hierarchy the node has, and the names of either 
     std::ranges::replace(with_underscores, '-', '_');
     for (const std::string& group :
          {"kubepods/burstable/pod" + it.first.uid + "/0123456789abcdef",
-          "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + with_underscores + ".slice/cri-containerd-01.scope"}) {
+          "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + with_underscores + ".slice/cri-containerd-01.scope",
+          "system.slice/kubelet.service/kubepods/burstable/pod" + it.first.uid + "/0123456789abcdef"}) {
       if (kind.type.empty()) break;
       auto old = it.orchestrator.run(it.volume, it.first, group, hierarchy);
       REQUIRE(it.orchestrator.unpublish(it.volume, it.first) == OK);

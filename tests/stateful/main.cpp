@@ -1,11 +1,10 @@
-#define CATCH_CONFIG_RUNNER
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 
+#include "tests/support/catch_session.hpp"
 #include "tests/support/cgroup.hpp"
 #include "tests/support/mount_namespace.hpp"
 
@@ -21,7 +20,7 @@ int main(int argc, char** argv) {
   }
   try {
     enter_private_mount_namespace();
-    return Catch::Session().run(argc, argv);
+    return run_catch(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "test_stateful: %s\n", error.what());
     return 1;

@@ -3,22 +3,20 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "tests/support/fake_images.hpp"
 #include "tests/support/fake_tools.hpp"
 
 namespace ordinald::testing {
 
 using mount::BlankProof;
 using mount::errno_error;
-using mount::Error;
 using mount::ErrorCode;
-using mount::ImageInfo;
-using mount::ImageSpec;
 using mount::Kernel;
 using mount::make_error;
-using mount::PoolUsage;
 using mount::Probe;
 using mount::ProbeRequest;
 using mount::success;
+using mount::Survey;
 using mount::ToolOutcome;
 using mount::ToolRequest;
 
@@ -26,73 +24,18 @@ namespace {
 
 constexpr std::uint64_t mib = std::uint64_t{1024} * 1024;
 
-std::string path_of(const ImageRef& ref) { return ref.directory + "/" + ref.file; }
-
-ImageInfo info_of(const FakeImage& image) {
-  return {.size = image.size,
-          .allocated = image.allocated,
-          .device = image.device,
-          .inode = image.inode,
-          .volume_id = image.volume_id,
-          .label = {}};
-}
-
-Result<void> find_pool(const FakeState& state, const std::string& directory) {
-  if (!state.pools.contains(directory)) {
-    return errno_error(ErrorCode::not_found, ENOENT, directory);
-  }
-  return success();
-}
-
-Error not_this_volumes(const ImageRef& ref) {
-  return make_error(ErrorCode::failed_precondition, path_of(ref) + " is not marked as volume " + ref.volume_id);
-}
-
-/// The image, which must be there and this volume's.
-Result<std::shared_ptr<FakeImage>> own_image(const FakeState& state, const ImageRef& ref) {
-  TRYV(find_pool(state, ref.directory));
-  const std::shared_ptr<FakeImage> image = state.image(ref);
-  if (!image) {
-    return errno_error(ErrorCode::not_found, ENOENT, path_of(ref));
-  }
-  if (image->volume_id != ref.volume_id) {
-    return not_this_volumes(ref);
-  }
-  return image;
-}
-
-/// The name under which an image is made.
-ImageRef temporary_of(const ImageRef& ref) { return {.directory = ref.directory, .file = "." + ref.file + ".new", .volume_id = {}}; }
-
-void unlink(FakeState& state, const ImageRef& ref) {
-  if (const std::shared_ptr<FakeImage> image = state.image(ref); image) {
-    image->linked = false;
-    std::erase(state.images, image);
-  }
-}
-
-/// As large as asked; thick: every block allocated.
-Result<ImageInfo> grow(FakeState& state, FakeImage& image, const ImageSpec& spec) {
-  const std::uint64_t size = std::max(image.size, spec.size);
-  if (state.pools.at(image.directory).read_only) {
-    return errno_error(EROFS, path_of(spec.image));
-  }
-  if (spec.thick && size - std::min(size, image.allocated) > state.free_bytes(image.device)) {
-    return errno_error(ENOSPC, "allocating " + path_of(spec.image));
-  }
-  state.unsynced[spec.image.volume_id].push_back(
-      [ref = spec.image, old_size = image.size, old_allocated = image.allocated](FakeState& at_boot) {
-        if (const std::shared_ptr<FakeImage> it = at_boot.image(ref); it) {
-          it->size = old_size;
-          it->allocated = old_allocated;
-        }
-      });
-  image.size = size;
-  image.allocated = spec.thick ? size : image.allocated;
-  return info_of(image);
-}
-
 bool in_use(const FakeLoop& loop) { return loop.held || !loop.filesystem.expired(); }
+
+/// As a superblock would have it, in which the time of the last mount is a number.
+mount::Ext4Past past_of(const FakeContent& content) {
+  std::string uuid = content.uuid;
+  std::erase(uuid, '-');
+  std::string when;
+  for (unsigned shift = 0; shift < 32; shift += 4) {
+    when += "0123456789abcdef"[(content.mounts >> (shift ^ 4U)) & 15U];
+  }
+  return {.mounted = uuid + "." + when, .checked = "0000.00000000", .unclean = content.damaged, .torn = content.torn};
+}
 
 bool has_signature(const FakeContent& content) {
   return content.kind == FakeContent::Kind::filesystem || content.kind == FakeContent::Kind::foreign;
@@ -142,103 +85,6 @@ void FakeNode::power_loss(const std::function<bool()>& is_lost) {
   const std::scoped_lock lock{mutex_};
   hook_ = {};
   state_.power_loss(is_lost);
-}
-
-// --- images ---
-
-Result<ImageInfo> FakeKernel::create_image(const ImageSpec& spec) {
-  TRYV(node_.pass("create_image", volume_id_));
-  TRYV(half("create_image", [&](FakeState& state) {
-    const bool fresh = state.pools.contains(spec.image.directory) && !state.image(spec.image);
-    if (fresh && !state.image(temporary_of(spec.image))) {
-      state.add_image(temporary_of(spec.image), 0);
-    }
-    return fresh;
-  }));
-  return finish_durably("create_image", [&](FakeState& state) -> Result<ImageInfo> {
-    TRYV(find_pool(state, spec.image.directory));
-    if (const std::shared_ptr<FakeImage> image = state.image(spec.image); image) {
-      if (image->volume_id != spec.image.volume_id) {
-        return make_error(ErrorCode::already_exists, path_of(spec.image) + " is there and is not marked as volume " + spec.image.volume_id);
-      }
-      return grow(state, *image, spec);
-    }
-    unlink(state, temporary_of(spec.image));
-    if (state.view(path_of(spec.image)).kind != FileKind::none) {
-      return make_error(ErrorCode::failed_precondition, path_of(spec.image) + " is not a regular file");
-    }
-    FakeImage& image = state.add_image(spec.image, 0);
-    image.label = spec.label.size() <= 65536 ? spec.label : std::string{};
-    auto made = grow(state, image, spec);
-    // Whole and durable before it gets its name: only the name can be lost.
-    state.unsynced[spec.image.volume_id] = {[ref = spec.image](FakeState& at_boot) { unlink(at_boot, ref); }};
-    if (!made) {
-      state.images.pop_back();
-    }
-    return made;
-  });
-}
-
-Result<std::optional<ImageInfo>> FakeKernel::inspect_image(const ImageRef& ref) {
-  return act("inspect_image", [&](FakeState& state) -> Result<std::optional<ImageInfo>> {
-    TRYV(find_pool(state, ref.directory));
-    if (state.view(path_of(ref)).kind != FileKind::none) {
-      return make_error(ErrorCode::failed_precondition, path_of(ref) + " is not a regular file");
-    }
-    const std::shared_ptr<FakeImage> image = state.image(ref);
-    if (!image) {
-      return std::optional<ImageInfo>{};
-    }
-    ImageInfo info = info_of(*image);
-    info.label = image->label;
-    return std::optional{std::move(info)};
-  });
-}
-
-Result<ImageInfo> FakeKernel::resize_image(const ImageSpec& spec) {
-  TRYV(node_.pass("resize_image", volume_id_));
-  return finish_durably("resize_image", [&](FakeState& state) -> Result<ImageInfo> {
-    TRY(const std::shared_ptr<FakeImage> image, own_image(state, spec.image));
-    return grow(state, *image, spec);
-  });
-}
-
-Result<void> FakeKernel::remove_image(const ImageRef& ref) {
-  TRYV(node_.pass("remove_image", volume_id_));
-  return finish_durably("remove_image", [&](FakeState& state) -> Result<void> {
-    TRYV(find_pool(state, ref.directory));
-    if (const std::shared_ptr<FakeImage> image = state.image(ref); image) {
-      if (image->volume_id != ref.volume_id) {
-        return not_this_volumes(ref);
-      }
-      unlink(state, ref);
-      state.unsynced[ref.volume_id].push_back([image](FakeState& at_boot) {
-        image->linked = true;
-        at_boot.images.push_back(image);
-      });
-    }
-    unlink(state, temporary_of(ref));
-    return success();
-  });
-}
-
-Result<PoolUsage> FakeKernel::inspect_pool(const std::string& directory) {
-  return act("inspect_pool", [&](FakeState& state) -> Result<PoolUsage> {
-    TRYV(find_pool(state, directory));
-    const FakePool& pool = state.pools.at(directory);
-    PoolUsage usage{.total = state.stores.at(pool.device).total,
-                    .free = state.free_bytes(pool.device),
-                    .device = pool.device,
-                    .read_only = pool.read_only,
-                    .images = {}};
-    for (const std::shared_ptr<FakeImage>& image : state.images) {
-      const bool half_made = image->file.starts_with('.') && image->file.ends_with(".img.new");
-      if (image->directory == directory && (image->file.ends_with(".img") || half_made)) {
-        usage.images.push_back({.file = image->file, .size = image->size, .allocated = image->allocated, .volume_id = image->volume_id});
-      }
-    }
-    return usage;
-  });
 }
 
 // --- devices ---
@@ -325,6 +171,14 @@ Result<void> FakeKernel::set_device_read_only(const Device& device, bool read_on
   });
 }
 
+Result<void> FakeKernel::refuse_discard(const Device& device) {
+  return act("refuse_discard", [&](FakeState& state) -> Result<void> {
+    TRY(FakeLoop * loop, state.loop(device));
+    loop->takes_discard = false;
+    return success();
+  });
+}
+
 Result<Device> FakeKernel::refresh_device_size(const Device& device) {
   return act("refresh_device_size", [&](FakeState& state) -> Result<Device> {
     TRY(FakeLoop * loop, state.loop(device));
@@ -348,6 +202,9 @@ Result<Probe> FakeKernel::probe(const ProbeRequest& request) {
     const FakeContent& content = loop->image->content;
     Probe probe;
     probe.busy = in_use(*loop);
+    if (content.kind == FakeContent::Kind::filesystem && content.type == "ext4") {
+      probe.ext4 = past_of(content);
+    }
     if (has_signature(content)) {
       probe.signatures.push_back({.usage = content.usage, .type = content.type, .uuid = content.uuid, .label = {}});
       probe.filesystem_size = content.size;
@@ -376,8 +233,79 @@ Result<void> FakeKernel::erase(const Device& device, bool thick) {
     state.unsynced[volume_id_].push_back(
         [image = loop->image, old = loop->image->content](FakeState& /*at_boot*/) { image->content = old; });
     loop->image->content = {};
-    loop->image->allocated = thick ? loop->image->size : 0;
+    loop->image->allocated = thick || !loop->takes_discard ? loop->image->size : 0;
     return success();
+  });
+}
+
+Result<std::vector<mount::StagingPlace>> FakeKernel::staging_places(const std::string& directory) {
+  return act("staging_places", [&](FakeState& state) -> Result<std::vector<mount::StagingPlace>> {
+    std::vector<mount::StagingPlace> places;
+    const FakeView at = state.view(directory);
+    if (at.kind != FileKind::directory || at.tree == nullptr) {
+      return places;
+    }
+    const std::string above = at.key.empty() ? "" : at.key + "/";
+    for (const auto& [key, entry] : *at.tree) {
+      const bool beneath = key.starts_with(above) && key.size() > above.size() && key.find('/', above.size()) == std::string::npos;
+      const auto mount_point = at.tree->find(key + "/globalmount");
+      const auto data = at.tree->find(key + "/vol_data.json");
+      constexpr std::size_t most_data = 4096;
+      if (beneath && entry.kind == FileKind::directory && mount_point != at.tree->end() && data != at.tree->end() &&
+          mount_point->second.kind == FileKind::directory && data->second.kind == FileKind::regular &&
+          data->second.text.size() <= most_data) {
+        places.push_back({.name = key.substr(above.size()), .age = state.staging_age, .data = data->second.text});
+      }
+    }
+    return places;
+  });
+}
+
+Result<Survey> FakeKernel::survey(const std::string& path) {
+  return act("survey", [&](FakeState& state) -> Result<Survey> {
+    const std::shared_ptr<FakeImage> image = state.image(image_at(path));
+    if (!image) {
+      const FakeView view = state.view(path);
+      if (view.kind == FileKind::none) {
+        return errno_error(ErrorCode::not_found, ENOENT, path);
+      }
+      return Survey{.kind = view.kind};
+    }
+    Survey survey{.kind = FileKind::regular,
+                  .size = image->size,
+                  .allocated = image->allocated,
+                  .device = image->device,
+                  .inode = image->inode,
+                  .links = 1,
+                  .volume_id = image->volume_id,
+                  .label = image->label,
+                  .in_use = state.device_of(*image) ? "it is attached" : ""};
+    const FakeContent& content = image->content;
+    if (!has_signature(content)) {
+      return survey;
+    }
+    survey.signatures.push_back({.usage = content.usage, .type = content.type, .uuid = content.uuid, .label = {}});
+    if (content.kind != FakeContent::Kind::filesystem) {
+      return survey;
+    }
+    survey.filesystem_size = content.size;
+    survey.block_size = content.type == "xfs" ? 512 : 4096;
+    if (!survey.in_use.empty()) {
+      return survey;
+    }
+    if (content.damaged) {
+      survey.problem = "it is damaged";
+      return survey;
+    }
+    survey.total = content.size;
+    survey.used = image->allocated;
+    for (const auto& [key, entry] : content.tree) {
+      if (!key.empty() && key.find('/') == std::string::npos) {
+        survey.names.push_back(key);
+      }
+    }
+    survey.name_count = survey.names.size();
+    return survey;
   });
 }
 
@@ -386,6 +314,9 @@ Result<void> FakeKernel::erase(const Device& device, bool thick) {
 Result<ToolOutcome> FakeKernel::run_tool(const ToolRequest& request) {
   const std::string program = program_name(request.argv);
   TRYV(node_.pass("run_tool", volume_id_));
+  if (request.device.number == 0) {
+    return ToolOutcome{.exit_status = 0, .output = program + " 0.1"};
+  }
   if (is_mkfs(program)) {
     auto refused = node_.with([&](FakeState& state) -> Result<std::optional<ToolOutcome>> {
       TRY(FakeLoop * loop, state.loop(request.device));
@@ -410,7 +341,7 @@ Result<ToolOutcome> FakeKernel::run_tool(const ToolRequest& request) {
     if (const auto canned = state.tool_results.find(program); canned != state.tool_results.end()) {
       return canned->second;
     }
-    std::optional<ToolOutcome> outcome = run_fake_tool(request, *loop);
+    std::optional<ToolOutcome> outcome = run_fake_tool(request, *loop, state.undo_is_full);
     if (!outcome) {
       return errno_error(ENOENT, "starting " + (request.argv.empty() ? std::string{"nothing"} : request.argv.front()));
     }

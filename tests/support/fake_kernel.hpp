@@ -65,14 +65,18 @@ class FakeNode final : public mount::KernelSource {
 };
 
 /// One caller's view of the node.
-class FakeKernel final : public mount::Kernel {
+class FakeKernel : public mount::Kernel {
  public:
   FakeKernel(FakeNode& node, std::string volume_id) : node_(node), volume_id_(std::move(volume_id)) {}
 
   Result<mount::ImageInfo> create_image(const mount::ImageSpec& spec) override;
   Result<std::optional<mount::ImageInfo>> inspect_image(const mount::ImageRef& ref) override;
   Result<mount::ImageInfo> resize_image(const mount::ImageSpec& spec) override;
+  Result<void> relabel_image(const mount::ImageSpec& spec) override;
+  Result<mount::ImageInfo> adopt_image(const mount::AdoptRequest& request) override;
   Result<void> remove_image(const mount::ImageRef& ref) override;
+  Result<mount::PoolDirectory> open_pool(const std::string& directory) override;
+  Result<std::string> mark_pool(const std::string& directory, const std::string& mark) override;
   Result<mount::PoolUsage> inspect_pool(const std::string& directory) override;
 
   Result<mount::Device> attach(const mount::ImageRef& ref, std::uint32_t block_size) override;
@@ -81,15 +85,18 @@ class FakeKernel final : public mount::Kernel {
   Result<void> detach(const mount::Device& device) override;
   Result<mount::Device> inspect_device(const mount::Device& device) override;
   Result<void> set_device_read_only(const mount::Device& device, bool read_only) override;
+  Result<void> refuse_discard(const mount::Device& device) override;
   Result<mount::Device> refresh_device_size(const mount::Device& device) override;
   Result<mount::Probe> probe(const mount::ProbeRequest& request) override;
   Result<void> erase(const mount::Device& device, bool thick) override;
+  Result<mount::Survey> survey(const std::string& path) override;
 
   Result<mount::PathInfo> mount_filesystem(const mount::MountRequest& request) override;
   Result<mount::PathInfo> bind(const mount::BindRequest& request) override;
   Result<void> unmount(const mount::UnmountRequest& request) override;
   Result<mount::PathInfo> inspect_path(const std::string& path) override;
   Result<std::vector<mount::MountEntry>> mount_table() override;
+  Result<std::vector<mount::StagingPlace>> staging_places(const std::string& directory) override;
   Result<mount::FilesystemUsage> usage(const std::string& path, const mount::Expected& expected) override;
   Result<std::uint64_t> grow_filesystem(const mount::GrowRequest& request) override;
   Result<void> apply_group(const std::string& path, const mount::Expected& expected, std::uint32_t gid) override;

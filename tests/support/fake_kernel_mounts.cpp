@@ -64,7 +64,7 @@ Result<bool> check_target(FakeState& state, const std::string& target, const Exp
   if (at.kind == FileKind::none) {
     const FakeView parent = state.view(parent_of(target));
     if (parent.kind != FileKind::directory) {
-      return errno_error(ErrorCode::not_found, ENOENT, "the parent of " + target);
+      return errno_error(ErrorCode::failed_precondition, ENOENT, "the parent of " + target);
     }
     (*at.tree)[at.key] = {.kind = kind, .mode = kind == FileKind::directory ? 0750U : 0640U};
     return false;
@@ -177,6 +177,7 @@ Result<PathInfo> FakeKernel::mount_filesystem(const MountRequest& request) {
                          .own_tree = {}});
       loop->filesystem = filesystem;
       loop->image->content.checked = false;
+      ++loop->image->content.mounts;
     }
     state.add_mount(request.target, filesystem, request.attributes).source = request.device.path;
     return state.path_info(state.view(request.target));
@@ -265,7 +266,7 @@ Result<std::vector<MountEntry>> FakeKernel::mount_table() {
       MountEntry entry;
       entry.id = mount.id;
       entry.parent = root_id;
-      entry.root = "/";
+      entry.root = mount.root;
       entry.mount_point = mount.mount_point;
       entry.source = mount.source;
       for (const MountEntry& other : table) {
@@ -386,16 +387,21 @@ Result<mount::CgroupUsers> FakeKernel::cgroup_users(const mount::CgroupQuery& qu
         ++result.unseen;
         continue;
       }
+      const std::size_t before = result.users.size();
       for (const FakeMount& mount : state.mounts) {
         const bool node = mount.rdev != 0 && mount.rdev == query.device.number;
         const bool filesystem = mount.filesystem && mount.filesystem->image && mount.filesystem->number == query.device.number;
-        if (process.mount_namespace != 0 && mount.mount_namespace == process.mount_namespace && (node || filesystem)) {
+        const bool copy = std::ranges::any_of(query.usual, [&](const std::string& usual) { return mount.mount_point.ends_with(usual); });
+        if (!copy && process.mount_namespace != 0 && mount.mount_namespace == process.mount_namespace && (node || filesystem)) {
           result.users.push_back({.pid = process.pid,
                                   .command = process.command,
                                   .mount_point = mount.mount_point,
                                   .mount_namespace = process.mount_namespace});
           break;
         }
+      }
+      if (query.any && result.users.size() == before) {
+        result.users.push_back({.pid = process.pid, .command = process.command, .mount_namespace = process.mount_namespace});
       }
     }
     return result;

@@ -88,14 +88,21 @@ std::uint64_t FakeState::add_pool(const std::string& directory, std::uint64_t to
   return *device;
 }
 
+std::uint64_t FakeState::add_pool_on_subvolume(const std::string& directory, std::uint64_t device) {
+  const std::uint64_t own = makedev(0, next_minor++);
+  subvolumes[own] = store_of(device);
+  return add_pool(directory, 0, own);
+}
+
 std::uint64_t FakeState::free_bytes(std::uint64_t device) const {
+  device = store_of(device);
   const FakeStore& store = stores.at(device);
   std::uint64_t used = store.used_by_others;
   for (const std::shared_ptr<FakeImage>& image : images) {
-    used += image->device == device ? image->allocated : 0;
+    used += store_of(image->device) == device ? image->allocated : 0;
   }
   for (const auto& [number, loop] : loops) {
-    used += !loop.image->linked && loop.image->device == device ? loop.image->allocated : 0;
+    used += !loop.image->linked && store_of(loop.image->device) == device ? loop.image->allocated : 0;
   }
   return used < store.total ? store.total - used : 0;
 }
@@ -368,6 +375,12 @@ void FakeState::power_loss(const std::function<bool()>& is_lost) {
     renamed_stores[renamed[old_device]] = store;
   }
   stores = std::move(renamed_stores);
+  std::map<std::uint64_t, std::uint64_t> renamed_subvolumes;
+  for (const auto& [old_device, store] : subvolumes) {
+    renamed[old_device] = makedev(0, next_minor++);
+    renamed_subvolumes[renamed[old_device]] = renamed.at(store);
+  }
+  subvolumes = std::move(renamed_subvolumes);
   for (auto& [directory, pool] : pools) {
     pool.device = renamed.at(pool.device);
   }

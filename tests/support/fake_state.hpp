@@ -10,6 +10,7 @@
 
 #include "mount/result.hpp"
 #include "mount/types.hpp"
+#include "mount/unique_fd.hpp"
 
 /// What FakeKernel knows of a node: pools, images, loops, filesystems, mounts and the paths around them. Plain data that a test may read
 /// and bend as it likes; FakeNode (fake_kernel.hpp) owns one and guards it by a mutex. Sizes are bytes.
@@ -49,6 +50,9 @@ struct FakeContent {
   std::uint64_t size = 0;        ///< the filesystem's, by its superblock
   bool half_made = false;        ///< its mkfs died in between
   bool damaged = false;          ///< needs a person's repair
+  bool left_out = false;         ///< ext4: a check could not write its undo file, and went on: only e2undo mends that
+  bool torn = false;             ///< ext4: a tool died while it wrote the superblock
+  std::uint32_t mounts = 0;      ///< ext4: how often it was mounted for writing
   bool checked = true;           ///< ext4: wholly checked since it was last mounted, as resize2fs wants it
   std::uint64_t raw_offset = 0;  ///< where raw's one byte is
   std::string raw_text{};        ///< what write_device wrote
@@ -74,12 +78,16 @@ struct FakeImage {
 struct FakePool {
   std::uint64_t device = 0;
   bool read_only = false;
+  std::string mark{};                          ///< the directory's
+  std::shared_ptr<mount::UniqueFd> to_lock{};  ///< what stands for its directory where that is locked
 };
 
 /// A file system that pools lie on.
 struct FakeStore {
   std::uint64_t total = 0;
   std::uint64_t used_by_others = 0;
+  std::uint64_t inodes = 0;
+  std::uint64_t inodes_free = 0;
 };
 
 /// A filesystem that is mounted somewhere. Lives as long as one mount in any namespace holds it.
@@ -100,6 +108,7 @@ struct FakeLoop {
   std::uint64_t size = 0;  ///< as of attach or the last refresh
   std::uint32_t block_size = 0;
   bool read_only = false;
+  bool takes_discard = true;
   bool autoclear = false;                      ///< goes with its last user
   bool by_agent = false;                       ///< attached by an agent
   bool held = false;                           ///< some process has it open O_EXCL
@@ -113,6 +122,7 @@ struct FakeMount {
   std::shared_ptr<FakeSuperblock> filesystem{};  ///< none: a device's node bound over a file
   std::uint64_t rdev = 0;                        ///< of that node
   std::string source{};                          ///< /dev/loopN
+  std::string root = "/";                        ///< what of the filesystem the mount table shows; paths lead to all of it even so
   MountAttributes attributes{};
   int open_files = 0;
   std::int64_t pid = 0;  ///< the lowest process of another namespace, and its name
@@ -144,13 +154,16 @@ struct FakeState {
   std::map<std::string, std::vector<Undo>> unsynced;  ///< by volume id: a power loss may undo each of these, or not
   std::map<std::string, FakePool> pools;              ///< by directory
   std::map<std::uint64_t, FakeStore> stores;          ///< by st_dev
+  std::map<std::uint64_t, std::uint64_t> subvolumes;  ///< of btrfs: the st_dev of each, and its store's
   std::vector<std::shared_ptr<FakeImage>> images;     ///< the linked ones
   std::map<std::uint32_t, FakeLoop> loops;            ///< by the number in /dev/loopN
   std::vector<FakeMount> mounts;                      ///< oldest first: of those at one path the last is on top
   std::vector<FakeProcess> processes;
   FakeTree root{{"", {.kind = FileKind::directory, .mode = 0755}}};  ///< the node's root file system
   std::map<std::string, mount::ToolOutcome> tool_results;            ///< by program's base name: answered instead of doing its work
+  std::optional<int> undo_is_full;                                   ///< with which status e2fsck ends then
   std::map<std::string, std::string> hung;                           ///< volume id → what to say
+  std::int64_t staging_age = 3600;                                   ///< of each staging place
   bool can_grow_mounted_ext4 = true;                                 ///< CAP_SYS_RESOURCE
   bool sees_groups = true;                                           ///< the host's control groups are mounted
   bool sees_processes = true;                                        ///< its pid namespace is the host's
@@ -161,6 +174,13 @@ struct FakeState {
 
   /// A pool's directory (made with its parents) of so many bytes; with `device`, on the file system of the pool that has that device.
   std::uint64_t add_pool(const std::string& directory, std::uint64_t total, std::optional<std::uint64_t> device = std::nullopt);
+  /// A pool on a btrfs subvolume of the file system that has that device: its own is another one.
+  std::uint64_t add_pool_on_subvolume(const std::string& directory, std::uint64_t device);
+  /// The device of the whole file system.
+  [[nodiscard]] std::uint64_t store_of(std::uint64_t device) const {
+    const auto found = subvolumes.find(device);
+    return found == subvolumes.end() ? device : found->second;
+  }
   [[nodiscard]] std::uint64_t free_bytes(std::uint64_t device) const;
 
   std::shared_ptr<FakeImage> image(const ImageRef& ref) const;

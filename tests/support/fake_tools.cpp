@@ -155,7 +155,7 @@ ToolOutcome finish_mkfs(const Maker& maker, const ToolRequest& request, FakeLoop
   return ended(0);
 }
 
-ToolOutcome check(const ToolRequest& request, FakeLoop& loop) {
+ToolOutcome check(const ToolRequest& request, FakeLoop& loop, std::optional<int> undo_is_full) {
   const CommandLine line = parse(request.argv, "CBEjlLz");
   FakeContent& content = loop.image->content;
   if (!on_its_device(line, request)) {
@@ -167,7 +167,11 @@ ToolOutcome check(const ToolRequest& request, FakeLoop& loop) {
   if (content.kind != FakeContent::Kind::filesystem || content.type != "ext4") {
     return ended(fsck_operational_error, "e2fsck: Bad magic number in super-block");
   }
-  if (content.damaged || content.half_made) {
+  if (undo_is_full && line.has("-z")) {
+    content.left_out = true;
+    return ended(*undo_is_full, request.device.path + ": No space left on device while writing block 9");
+  }
+  if (content.damaged || content.half_made || content.left_out) {
     if (!line.has("-y")) {
       return ended(fsck_errors_left, request.device.path + ": UNEXPECTED INCONSISTENCY; RUN fsck MANUALLY.");
     }
@@ -233,16 +237,21 @@ std::optional<ToolOutcome> begin_mkfs(const ToolRequest& request, FakeLoop& loop
   return std::nullopt;
 }
 
-std::optional<ToolOutcome> run_fake_tool(const ToolRequest& request, FakeLoop& loop) {
+std::optional<ToolOutcome> run_fake_tool(const ToolRequest& request, FakeLoop& loop, std::optional<int> undo_is_full) {
   const std::string program = program_name(request.argv);
   if (const Maker* maker = maker_of(program); maker != nullptr) {
     return finish_mkfs(*maker, request, loop);
   }
   if (program == "e2fsck") {
-    return check(request, loop);
+    return check(request, loop, undo_is_full);
   }
   if (program == "resize2fs") {
     return resize(request, loop);
+  }
+  FakeContent& content = loop.image->content;
+  if (program == "e2undo" && content.left_out) {
+    content.left_out = std::ranges::find(request.argv, "-n") != request.argv.end();
+    return ended(0);
   }
   if (program == "e2undo") {
     return ended(1, "The file system superblock doesn't match the undo file.");  // here a growth is done or isn't

@@ -20,7 +20,7 @@ bool is_mkfs(const std::string& program);
 /// The first half of a mkfs: leaves the filesystem half-made. Its outcome, where it refuses to begin.
 std::optional<mount::ToolOutcome> begin_mkfs(const mount::ToolRequest& request, FakeLoop& loop);
 
-/// Does the program's work, of a mkfs that has begun the rest. nullopt: no such program.
-std::optional<mount::ToolOutcome> run_fake_tool(const mount::ToolRequest& request, FakeLoop& loop);
+/// Does the program's work, of a mkfs that has begun the rest. `undo_is_full`: FakeState's. nullopt: no such program.
+std::optional<mount::ToolOutcome> run_fake_tool(const mount::ToolRequest& request, FakeLoop& loop, std::optional<int> undo_is_full);
 
 }  // namespace ordinald::testing

@@ -256,5 +256,16 @@ TEST_CASE("the daemon's unit leaves it in the host's mount namespace, and keeps 
   CHECK(has(claim, "StopWhenUnneeded", "yes"));
 }
 
+TEST_CASE("neither the daemon nor a claim gives up for good at a boot") {
+  const fs::path units = fs::path{ORDINALD_SOURCE_DIR} / "packaging/systemd";
+  const auto daemon = keys_of(read(units / "ordinald.service"));
+  CHECK(has(daemon, "StartLimitIntervalSec", "0"));
+  CHECK(has(daemon, "RestartPreventExitStatus", "2"));
+  CHECK(has(daemon, "After", "remote-fs.target"));
+  const auto claim = keys_of(read(units / "ordinald-claim@.service"));
+  CHECK(has(claim, "TimeoutStartSec", "infinity"));
+  CHECK(has(claim, "ExecStart", "86400"));
+}
+
 }  // namespace
 }  // namespace ordinald::testing

@@ -151,6 +151,37 @@ TEST_CASE("a partition keeps those below it; the rest is done by the next call")
   CHECK(bed.manager.jobs == Jobs{"reload"});
 }
 
+TEST_CASE("one that ended at its partition is done: the same again restarts them again") {
+  Bed bed;
+  bed.order.partition = 1;
+  for (int week = 0; week < 2; ++week) {
+    REQUIRE(bed.roll().has_value());
+    CHECK(bed.manager.jobs == Jobs{"reload", "restart postgres@2.service", "restart postgres@1.service"});
+    bed.manager.time += std::chrono::hours{168};
+  }
+  bed.order.partition = 2;
+  REQUIRE(bed.roll().has_value());
+  CHECK(bed.manager.jobs == Jobs{"reload", "restart postgres@2.service"});
+
+  // What goes further down goes on, also where it stops in between.
+  bed.order.partition = 0;
+  bed.manager.plans["postgres@1.service"] = FakeManager::Plan::fails_to_start;
+  REQUIRE_FALSE(bed.roll().has_value());
+  bed.manager.plans.clear();
+  REQUIRE(bed.roll().has_value());
+  CHECK(bed.manager.jobs == Jobs{"reload", "restart postgres@1.service", "restart postgres@0.service"});
+  CHECK_FALSE(bed.remembers());
+
+  // One that stopped before its partition is not done.
+  bed.order.partition = 1;
+  bed.manager.time += std::chrono::minutes{1};
+  bed.manager.plans["postgres@1.service"] = FakeManager::Plan::fails_to_start;
+  REQUIRE_FALSE(bed.roll().has_value());
+  bed.manager.plans.clear();
+  REQUIRE(bed.roll().has_value());
+  CHECK(bed.manager.jobs == Jobs{"reload", "restart postgres@1.service"});
+}
+
 TEST_CASE("one that does not stay up for minReadySeconds stops the rollout") {
   Bed bed;
   bed.set.min_ready = std::chrono::seconds{10};
@@ -217,11 +248,36 @@ TEST_CASE("a set that shrinks: the highest first, with its claim, before systemd
                                  "stop ordinald-claim@db-1.service", "reload", "start db.target"});
 }
 
+TEST_CASE("what a set's units lack is shown before it is done") {
+  Bed bed;
+  const auto changes = [&](const ClaimSet& before, const ClaimSet& after, const Numbers& ordinals) {
+    ctl::ClaimedUnits claimed;
+    for (const std::int64_t ordinal : ordinals) claimed[ordinal] = ctl::unit_of(bed.set, ordinal);
+    const auto all = ctl::unit_changes(bed.manager, before, after, claimed).value();
+    Jobs words;
+    for (const std::string& unit : all.stop) words.push_back("stop " + unit);
+    for (const std::string& unit : all.start) words.push_back("start " + unit);
+    return words;
+  };
+  ClaimSet other = bed.set;
+  CHECK(changes(bed.set, bed.set, {0, 1, 2}).empty());
+  other.replicas = 5;
+  CHECK(changes(bed.set, other, {0, 1, 2}) == Jobs{"start postgres@3.service", "start postgres@4.service"});
+  other.replicas = 1;
+  CHECK(changes(bed.set, other, {}) == Jobs{"stop postgres@2.service", "stop postgres@1.service"});
+  CHECK(changes(other, other, {0, 1}) == Jobs{"stop postgres@1.service"});  // shrunk by one that was killed
+  other.unit = "";
+  CHECK(changes(bed.set, other, {0, 1, 2}) == Jobs{"stop postgres@2.service", "stop postgres@1.service", "stop postgres@0.service"});
+  bed.manager.units["postgres@1.service"].active = "failed";
+  CHECK(changes(bed.set, bed.set, {0, 1, 2}) == Jobs{"start postgres@1.service"});
+  CHECK(bed.manager.jobs.empty());
+}
+
 TEST_CASE("shrinking, repeated after a crash, stops what is still claimed") {
   Bed bed;
   ClaimSet two = bed.set;
   two.replicas = 2;
-  REQUIRE(ctl::follow(bed.manager, two, two, {0, 1, 2}, std::chrono::seconds{60}, bed.say()));
+  REQUIRE(ctl::follow(bed.manager, two, two, {{0, ""}, {1, ""}, {2, "postgres@2.service"}}, std::chrono::seconds{60}, bed.say()));
   CHECK(bed.manager.jobs == Jobs{"stop postgres@2.service", "stop ordinald-claim@db-2.service", "reload", "start db.target"});
 }
 
@@ -245,9 +301,15 @@ TEST_CASE("a set that ends, or whose file names another unit") {
   ClaimSet after = bed.set;
   SECTION("ends") {
     after.replicas = 0;
+    bed.manager.add("db.target");
     REQUIRE(ctl::follow(bed.manager, bed.set, after, {}, std::chrono::seconds{60}, bed.say()));
     CHECK(bed.manager.jobs.size() == 8);
     CHECK(bed.manager.jobs.back() == "stop db.target");
+    bed.manager.jobs.clear();
+    bed.manager.units.erase("db.target");  // as the generator leaves it
+    REQUIRE(ctl::follow(bed.manager, bed.set, after, {}, std::chrono::seconds{60}, bed.say()));
+    CHECK(bed.manager.jobs ==
+          Jobs{"stop ordinald-claim@db-2.service", "stop ordinald-claim@db-1.service", "stop ordinald-claim@db-0.service", "reload"});
   }
   SECTION("another unit") {
     after.unit = "pg@.service";
@@ -256,6 +318,32 @@ TEST_CASE("a set that ends, or whose file names another unit") {
                                    "stop ordinald-claim@db-1.service", "stop postgres@0.service", "stop ordinald-claim@db-0.service",
                                    "reload", "start pg@0.service", "start pg@1.service", "start pg@2.service", "start db.target"});
   }
+}
+
+TEST_CASE("a file changed in its place: the unit that was claimed for stops before the new one starts") {
+  Bed bed;
+  ClaimSet after = bed.set;
+  after.unit = "pg@.service";
+  after.replicas = 2;
+  const ctl::ClaimedUnits claimed{{0, "postgres@0.service"}, {1, "postgres@1.service"}};
+  const auto changes = ctl::unit_changes(bed.manager, after, after, claimed).value();
+  CHECK(changes.stop == Jobs{"postgres@1.service", "postgres@0.service"});
+  bed.order.claimed = claimed;
+  const auto rolled = ctl::roll_out(bed.manager, after, bed.order, bed.say());
+  REQUIRE_FALSE(rolled);
+  CHECK_THAT(rolled.error().message, Catch::StartsWith("postgres@1.service runs, which the claim file of db names no more"));
+  CHECK(bed.manager.jobs.empty());
+  CHECK(changes.start == Jobs{"pg@0.service", "pg@1.service"});
+  REQUIRE(ctl::follow(bed.manager, after, after, claimed, std::chrono::seconds{60}, bed.say()));
+  CHECK(bed.manager.jobs == Jobs{"stop postgres@1.service", "stop ordinald-claim@db-1.service", "stop postgres@0.service",
+                                 "stop ordinald-claim@db-0.service", "reload", "start pg@0.service", "start pg@1.service",
+                                 "start db.target"});
+
+  // Again, or where the new one has the claim by now: nothing is stopped.
+  bed.manager.jobs.clear();
+  CHECK(ctl::unit_changes(bed.manager, after, after, claimed).value().stop.empty());
+  REQUIRE(ctl::follow(bed.manager, after, after, claimed, std::chrono::seconds{60}, bed.say()));
+  CHECK(bed.manager.jobs == Jobs{"reload", "start db.target"});
 }
 
 }  // namespace
