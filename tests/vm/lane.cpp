@@ -1,5 +1,7 @@
 #include "tests/vm/lane.hpp"
 
+#include <utility>
+
 namespace ordinald::testing {
 namespace {
 
@@ -113,6 +115,7 @@ void Lane::unpublish() {
   const Answer left = guest_.shell("[ ! -e " + target() + " ]");
   if (!left.ok()) lost("its target is there after unpublish");
   volume_.target_made = false;
+  volume_.removed_targets.push_back({volume_.id, target()});
   done(volume_.level == "published" ? "staged" : volume_.level);
 }
 
@@ -130,6 +133,7 @@ void Lane::remove() {
   next.kind = volume_.kind;
   next.pool = volume_.pool;
   next.generation = generation;
+  next.removed_targets = volume_.removed_targets;
   volume_ = next;
 }
 
@@ -169,7 +173,19 @@ void Lane::verify_files() {
   ++counts_.checked;
 }
 
+void Lane::unpublish_what_came_back() {
+  const std::vector<RemovedTarget> removed = std::exchange(volume_.removed_targets, {});
+  for (const RemovedTarget& was : removed) {
+    if (guest_.shell("[ ! -e " + was.path + " ]").ok()) continue;
+    volume_.removed_targets.push_back(was);
+    call("NodeUnpublishVolume", {{"volume_id", was.volume_id}, {"target_path", was.path}});
+    if (!guest_.shell("[ ! -e " + was.path + " ]").ok()) lost(was.path + " came back after a power failure, and unpublish leaves it there");
+    ++counts_.checked;
+  }
+}
+
 void Lane::recover() {
+  unpublish_what_came_back();
   if (volume_.id.empty()) {
     if (volume_.pending == "create") create();
     return;

@@ -49,6 +49,8 @@ class Lane {
   void unstage();
   void remove();
 
+  /// As the kubelet does with what it finds in a pod's directory when it starts.
+  void unpublish_what_came_back();
   void refuse_publish();
   void verify_files();
   void verify_uuid();

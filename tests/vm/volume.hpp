@@ -18,6 +18,13 @@ struct DurableFile {
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DurableFile, name, seed, bytes)
 
+/// A target that an acknowledged unpublish removed. Nobody syncs the pod's directory, so a power failure may bring it back.
+struct RemovedTarget {
+  std::string volume_id;
+  std::string path;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RemovedTarget, volume_id, path)
+
 /// A volume of one lane; each lane has one at a time, and never two calls at once.
 struct LaneVolume {
   std::string kind;  ///< ext4, xfs, btrfs, block
@@ -32,9 +39,10 @@ struct LaneVolume {
   std::string uuid;              ///< of the filesystem, once it was staged
   bool target_made = false;      ///< by a publish, perhaps in an earlier boot, and no unpublish since
   std::vector<DurableFile> files;
+  std::vector<RemovedTarget> removed_targets;  ///< of this lane, in this boot, also of volumes deleted since
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LaneVolume, kind, pool, generation, level, pending, id, size, wanted_size, total, uuid, target_made,
-                                   files)
+                                   files, removed_targets)
 
 /// Create's name.
 inline std::string volume_name(const LaneVolume& volume) {
