@@ -408,7 +408,7 @@ TEST_CASE("SIGTERM ends it within its deadline while a call hangs", "[daemon][ro
 
   const auto begin = Clock::now();
   CHECK(daemon.stop() == 0);
-  CHECK(Clock::now() - begin < std::chrono::milliseconds{2500});
+  CHECK(Clock::now() - begin < std::chrono::seconds{4});
   CHECK_THAT(daemon.log(), Catch::Contains("calls still run"));
   CHECK_FALSE(hanging.get().ok());
   CHECK_FALSE(fs::exists(daemon.socket()));
