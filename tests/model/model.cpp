@@ -301,8 +301,20 @@ Codes expected_publish(const Volume& volume, const Call& call) {
   return verdict.codes();
 }
 
+/// Whether one of the places, staging paths or targets, where the volume's filesystem is said to be mounted is like this.
+template <class Like>
+bool any_place(const Volume& volume, const Like& like) {
+  const auto fits = [&](const auto& place) { return !place.block && like(place); };
+  return std::ranges::any_of(volume.staged, fits) || std::ranges::any_of(volume.published, fits);
+}
+
 bool has_pending_growth(const Volume& volume, std::int64_t size) {
-  return !volume.staged.empty() && !volume.staged.front().block && volume.fs_size < size;
+  return volume.fs_size < size && any_place(volume, [](const auto& /*place*/) { return true; });
+}
+
+/// A mount that was found with the ledger lost.
+bool has_unknown_place(const Volume& volume) {
+  return any_place(volume, [](const auto& place) { return !place.known; });
 }
 
 Codes expected_expand(const Volume& volume, const Call& call, const Environment& environment) {
@@ -336,9 +348,9 @@ Codes expected_expand(const Volume& volume, const Call& call, const Environment&
     verdict.may.insert({Code::not_found, Code::failed_precondition});
   }
   if (verdict.must.empty() && has_pending_growth(volume, size)) {
-    const bool writable = std::ranges::any_of(volume.staged, [](const Staged& s) { return !s.read_only && s.known && s.present; });
+    const bool writable = any_place(volume, [](const auto& place) { return !place.read_only && place.known && place.present; });
     if (!writable || (volume.holds == "ext4" && !environment.grows_mounted_ext4)) {
-      (known && present ? verdict.must : verdict.may).insert(Code::failed_precondition);
+      (known && present && !has_unknown_place(volume) ? verdict.must : verdict.may).insert(Code::failed_precondition);
     }
   }
   return verdict.codes();
@@ -475,8 +487,7 @@ std::vector<Volume> after_expand(Volume volume, const Call& call, const Answer& 
       grown.fs_size = grown.size;
     }
     const bool right = answer.code == Code::none || answer.size == grown.size || volume.damaged;
-    const bool unsure = std::ranges::any_of(volume.staged, [](const Staged& stage) { return !stage.known; });
-    if (right && unsure && call.verb == Verb::node_expand) {  // nobody could tell that a filesystem is there to be grown
+    if (right && has_unknown_place(volume) && call.verb == Verb::node_expand) {  // nobody could tell that a filesystem is there to be grown
       Volume device_only = grown;
       device_only.fs_size = volume.fs_size;
       return {grown, device_only};
