@@ -91,9 +91,11 @@ void FakeWorld::power_loss() {
 
 std::vector<Answer> FakeWorld::run(const std::vector<Call>& calls, std::optional<int> crash) {
   std::vector<Answer> answers(calls.size());
+  const auto dead = std::make_shared<std::atomic<bool>>(false);
   if (crash) {
-    node_.set_hook([left = std::make_shared<std::atomic<int>>(*crash)](const FakePoint&) -> mount::Result<void> {
+    node_.set_hook([dead, left = std::make_shared<std::atomic<int>>(*crash)](const FakePoint&) -> mount::Result<void> {
       if (left->fetch_sub(1) <= 0) {
+        *dead = true;
         throw Death{};
       }
       return mount::success();
@@ -101,7 +103,9 @@ std::vector<Answer> FakeWorld::run(const std::vector<Call>& calls, std::optional
   }
   const auto make = [&](std::size_t i) {
     try {
-      answers[i] = ask(calls[i]);
+      if (const Answer answer = ask(calls[i]); !*dead) {  // a dead agent's thread may go on to an answer, which nobody gets
+        answers[i] = answer;
+      }
     } catch (const Death&) {
     }
   };

@@ -114,6 +114,13 @@ const Staged* staged_for(const Volume& volume, const Call& call) {
 /// made anew from its image's label, which leaves that open.
 bool may_seem_ready(const Volume& volume) { return volume.loose_loop && (volume.damaged || volume.content == Volume::Content::raw); }
 
+/// Whether one of the places, staging paths or targets, where the volume's filesystem is said to be mounted is like this.
+template <class Like>
+bool any_place(const Volume& volume, const Like& like) {
+  const auto fits = [&](const auto& place) { return !place.block && like(place); };
+  return std::ranges::any_of(volume.staged, fits) || std::ranges::any_of(volume.published, fits);
+}
+
 Codes expected_remove(const Volume& volume, const Call& call) {
   if (!is_known(volume, call)) {
     return {Code::ok};
@@ -301,13 +308,6 @@ Codes expected_publish(const Volume& volume, const Call& call) {
   return verdict.codes();
 }
 
-/// Whether one of the places, staging paths or targets, where the volume's filesystem is said to be mounted is like this.
-template <class Like>
-bool any_place(const Volume& volume, const Like& like) {
-  const auto fits = [&](const auto& place) { return !place.block && like(place); };
-  return std::ranges::any_of(volume.staged, fits) || std::ranges::any_of(volume.published, fits);
-}
-
 bool has_pending_growth(const Volume& volume, std::int64_t size) {
   return volume.fs_size < size && any_place(volume, [](const auto& /*place*/) { return true; });
 }
@@ -421,8 +421,7 @@ std::vector<Volume> after_stage(Volume volume, const Call& call, Code code, cons
     volume.refused = marked.refused = true;
     return {volume, marked};
   }
-  const bool alive = std::ranges::any_of(marked.staged, [](const Staged& s) { return s.present; }) ||
-                     std::ranges::any_of(marked.published, [](const Published& p) { return p.present; });
+  const bool alive = any_place(marked, [](const auto& place) { return place.present; });
   if (!call.block && (marked.holds != "ext4" || environment.grows_mounted_ext4 ? !asked.read_only : !alive)) {
     marked.fs_size = marked.size;
   }
