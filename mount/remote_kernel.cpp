@@ -64,11 +64,11 @@ Result<std::string> RemoteKernel::ask(const std::string& request, std::chrono::m
   Hang hang{.volume = volume_, .what = what(), .pid = worker->pid, .since = since};
   // A request that isn't whole was never begun: the worker ends when the rest does not come.
   if (sent) pool_.leave(std::move(worker), std::move(hang));
-  if (status == Channel::Status::closed) {
-    return make_error(ErrorCode::internal,
-                      context + ": " + where +
-                          " died before it answered (the kernel's log says whether it was out of memory): it may have been "
-                          "done or not, repeat the call");
+  if (status == Channel::Status::closed) {  // unavailable: an orchestrator takes any other for final, and it may have been done
+    return make_error(ErrorCode::unavailable, context + ": " + where +
+                                                  (sent ? " died before it answered (the kernel's log says whether it was out of memory): "
+                                                          "it may have been done or not, repeat the call"
+                                                        : " died before it was asked: nothing was done, repeat the call"));
   }
   if (status == Channel::Status::stopped) {
     return make_error(ErrorCode::unavailable,

@@ -90,7 +90,11 @@ struct ZygoteProcess {
     UniqueFd worker_end{ends[1]};
     const pid_t zygote = ::getpid();
     const pid_t pid = ::fork();
-    if (pid < 0) return {.sys_errno = errno};
+    if (pid < 0) {
+      const int failure = errno;
+      daemon_end.reset();
+      return {.sys_errno = failure};
+    }
     if (pid == 0) {
       die_with(zygote);
       become_plain_process("ordinald-worker");
@@ -190,7 +194,10 @@ Result<Zygote::Worker> Zygote::make_worker() {
   if (!received->fd && forked.sys_errno == 0) {  // it was sent, and could not be taken
     return errno_error(ErrorCode::resource_exhausted, EMFILE, "take a new worker's socket (raise the agent's limit of open files)");
   }
-  if (!received->fd) return errno_error(ErrorCode::resource_exhausted, forked.sys_errno, "fork a worker");
+  if (!received->fd) {
+    return errno_error(ErrorCode::resource_exhausted, forked.sys_errno,
+                       "fork a worker (is there memory, and does pids.max of the agent's control group allow another process?)");
+  }
   return Worker{.pid = forked.pid, .socket = std::move(received->fd)};
 }
 

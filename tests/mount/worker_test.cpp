@@ -26,6 +26,7 @@
 #include "mount/worker_mark.hpp"
 #include "mount/worker_pool.hpp"
 #include "tests/mount/loop_file.hpp"
+#include "tests/support/cgroup.hpp"
 #include "tests/support/temp.hpp"
 
 namespace ordinald::mount {
@@ -405,7 +406,7 @@ TEST_CASE("worker: one that dies is told and replaced", "[worker][root]") {
   auto kernel = kernel_of(*pool, "v");
   const pid_t pid = pid_of(*kernel);
   const auto answer = kernel->inspect_path("die");
-  CHECK(answer.error().code == ErrorCode::internal);
+  CHECK(answer.error().code == ErrorCode::unavailable);  // it may have been done
   CHECK(answer.error().message.find("worker process " + std::to_string(pid) + " died") != std::string::npos);
   const pid_t next = pid_of(*kernel);
   CHECK(next != pid);
@@ -414,6 +415,27 @@ TEST_CASE("worker: one that dies is told and replaced", "[worker][root]") {
   ::kill(next, SIGKILL);  // while idle
   CHECK(gone(next));
   CHECK(pid_of(*kernel_of(*pool, "v")) != next);
+}
+
+TEST_CASE("worker: where none can be made, the limit is named, and it goes on later", "[worker][root]") {
+  const std::string hierarchy = "/sys/fs/cgroup/pids";
+  if (::access((hierarchy + "/cgroup.procs").c_str(), W_OK) != 0) {
+    std::puts("SKIPPED: there is no hierarchy of control groups for pids.max");
+    return;
+  }
+  const TempDir run{"worker"};
+  auto zygote = Zygote::start(run.path(), &OddKernel::make);
+  REQUIRE(zygote.has_value());
+  testing::TestCgroup group{"pids", hierarchy};
+  group.add(zygote.value().pid());
+  testing::write_file(group.path() + "/pids.max", "1");
+  WorkerPool pool{std::move(zygote).value(), {}, {}};
+  const auto refused = pool.for_volume("v");
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == ErrorCode::resource_exhausted);
+  CHECK(refused.error().message.find("pids.max") != std::string::npos);
+  testing::write_file(group.path() + "/pids.max", "max");
+  CHECK(pid_of(*kernel_of(pool, "v")) > 0);
 }
 
 TEST_CASE("worker: without the zygote nothing is served, and it is told", "[worker][root]") {
@@ -592,7 +614,7 @@ TEST_CASE("left behind: a tool that outlives its worker keeps the volume", "[wor
     std::thread call([&] {
       const auto kernel = kernel_of(*pool, "v");
       const auto died = kernel->run_tool({.argv = {"/bin/sleep", "1000"}, .device = {}, .deadline = 1000s});
-      CHECK(died.error().code == ErrorCode::internal);
+      CHECK(died.error().code == ErrorCode::unavailable);
     });
     CHECK(soon([&] { return mark().tool_pid != 0; }));
     const UniqueFd tool = open_pidfd(mark().tool_pid);
