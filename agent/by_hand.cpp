@@ -46,12 +46,7 @@ class VolumeMounts {
         query.device.number = at->second->device;
       }
     }
-    // The device number of a btrfs is anonymous; a mount of it has it.
-    for (const Stage& stage : state_.stages) {
-      if (const auto at = topmost_.find(stage.path); at != topmost_.end() && at->second->fs_type == "btrfs" && has(stage.path, false)) {
-        query.filesystem = at->second->device;
-      }
-    }
+    query.btrfs_uuid = state_.fs_type == "btrfs" ? state_.fs_uuid : std::string{};
     return query.device.number == 0 ? std::nullopt : std::optional{query};
   }
 
@@ -96,6 +91,10 @@ std::string describe(const std::vector<mount::Pin>& processes) {
     text += "; and " + std::to_string(processes.size() - most) + " more";
   }
   return text;
+}
+
+bool is_told_apart(const Holds& all, const Hold& hold) {
+  return all.unchecked.empty() && !hold.unknown_holder && !group_names(hold.holder).empty();
 }
 
 bool is_named(const Holder& holder, const std::string& text) {
@@ -186,9 +185,7 @@ Result<std::vector<Hold>> ByHand::release(const std::string& id, const std::stri
       continue;
     }
     std::string who = who_has_it(hold);
-    // Whose processes can't be told from others': then nobody's may be left.
-    const bool told_apart = held.unchecked.empty() && !hold.unknown_holder && !group_names(hold.holder).empty();
-    if (who.empty() && !told_apart) {
+    if (who.empty() && !is_told_apart(held, hold)) {
       who = describe(held.others);
     }
     if (!who.empty()) {

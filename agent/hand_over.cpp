@@ -38,10 +38,7 @@ std::string how_it_ends(const std::string& id, const std::string& holder) {
 
 Result<mount::CgroupUsers> processes_in(mount::Kernel& kernel, const VolumeState& state, mount::CgroupQuery query) {
   query.device = *state.device;
-  if (state.fs_type == "btrfs" && !state.stages.empty()) {
-    TRY(const mount::PathInfo stage, kernel.inspect_path(state.stages.front().path));
-    query.filesystem = stage.device;
-  }
+  query.btrfs_uuid = state.fs_type == "btrfs" ? state.fs_uuid : std::string{};
   return kernel.cgroup_users(query);
 }
 

@@ -21,10 +21,10 @@ bool look_at_all(List list, const CgroupQuery& query, std::set<std::int64_t>& en
   result.unseen = 0;
   result.users.clear();
   const std::size_t ended_before = ended.size();
-  Views views;
+  Search search{.query = query};
   const std::vector<std::int64_t> pids = list(result.unseen);
   for (const std::int64_t pid : pids) {
-    const auto use = look_at_process(pid, query, views);
+    const auto use = look_at_process(pid, search);
     if (!use) {
       ++result.unseen;
     } else if (use.value().ended) {

@@ -1,7 +1,9 @@
 #include "mount/process_use.hpp"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -9,6 +11,10 @@
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <new>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "mount/files.hpp"
 #include "mount/mountinfo.hpp"
@@ -20,8 +26,8 @@ namespace {
 /// One process; knows what counts as having the volume.
 class Process {
  public:
-  Process(std::int64_t pid, const CgroupQuery& query, Views& views)
-      : process_("/proc/" + std::to_string(pid)), directory_(process_), query_(query), views_(views) {}
+  Process(std::int64_t pid, Search& search)
+      : process_("/proc/" + std::to_string(pid)), directory_(process_), query_(search.query), search_(search) {}
 
   Result<ProcessUse> look() {
     auto use = look_at_thread();
@@ -81,7 +87,7 @@ class Process {
     }
     // What is outside of its root directory a process's table doesn't show.
     const View view{.name_space = name_space, .root_device = makedev(root.stx_dev_major, root.stx_dev_minor), .root = root.stx_ino};
-    if (const auto known = views_.find(view); known != views_.end()) {
+    if (const auto known = search_.views.find(view); known != search_.views.end()) {
       return known->second;
     }
     const auto text = read_kernel_file(directory_ + "/mountinfo");
@@ -89,10 +95,10 @@ class Process {
       return means_gone(text.error().sys_errno) ? Result<std::string>{std::string{}} : text.error();
     }
     TRY(const auto table, parse_mountinfo(text.value()));
-    std::string& found = views_[view];
+    std::string& found = search_.views[view];
     for (const MountEntry& entry : table) {
       const bool node = entry.fs_type == "devtmpfs" && entry.root == query_.device.path.substr(query_.device.path.rfind('/'));
-      const bool its = node || is_of_device(entry, query_.device) || (query_.filesystem != 0 && entry.device == query_.filesystem);
+      const bool its = node || is_of_device(entry, query_.device);
       if (its && (found.empty() || (is_usual(found) && !is_usual(entry.mount_point)))) {
         found = entry.mount_point;
       }
@@ -136,14 +142,48 @@ class Process {
   [[nodiscard]] Result<bool> is_of_volume(const std::string& link) const {
     struct statx status{};
     if (!look_through(link, status)) {
-      return means_gone(errno) ? Result<bool>{false} : errno_error(errno, "looking at " + link);
+      const int error = errno;
+      if (means_gone(error)) {
+        return false;
+      }
+      const auto shut_down = error == EIO ? device_of_xfs(link) : std::nullopt;
+      return shut_down ? Result<bool>{*shut_down == query_.device.number} : errno_error(error, "looking at " + link);
     }
     const std::uint64_t filesystem = makedev(status.stx_dev_major, status.stx_dev_minor);
     const bool node = S_ISBLK(status.stx_mode) && makedev(status.stx_rdev_major, status.stx_rdev_minor) == query_.device.number;
-    return node || is_its(filesystem);
+    return node || filesystem == query_.device.number || (status.stx_dev_major == 0 && is_on_its_btrfs(link));
   }
-  [[nodiscard]] bool is_its(std::uint64_t filesystem) const {
-    return filesystem == query_.device.number || (query_.filesystem != 0 && filesystem == query_.filesystem);
+
+  /// Each subvolume of a btrfs has an anonymous device number of its own; of the numbers that statfs(2) answers the first is made of the
+  /// UUID alone. Only a btrfs is asked: the server of another anonymous filesystem (NFS, FUSE) may hang.
+  [[nodiscard]] bool is_on_its_btrfs(const std::string& link) const {
+    constexpr int btrfs_handles = 0x4d;  // FILEID_BTRFS_WITHOUT_PARENT of linux/exportfs.h; made without asking any device
+    if (query_.btrfs_uuid.empty()) {
+      return false;
+    }
+    alignas(file_handle) std::array<char, sizeof(file_handle) + MAX_HANDLE_SZ> room{};
+    auto* handle = new (room.data()) file_handle{};
+    handle->handle_bytes = MAX_HANDLE_SZ;
+    int mount_id = 0;
+    struct statfs status{};
+    return ::name_to_handle_at(AT_FDCWD, link.c_str(), handle, &mount_id, AT_SYMLINK_FOLLOW) == 0 && handle->handle_type == btrfs_handles &&
+           ::statfs(link.c_str(), &status) == 0 && status.f_type == BTRFS_SUPER_MAGIC &&
+           static_cast<std::uint32_t>(status.f_fsid.__val[0]) == btrfs_number_of(query_.btrfs_uuid);
+  }
+  /// Big-endian words 0 and 2 of the UUID, one upon the other.
+  static std::uint32_t btrfs_number_of(std::string uuid) {
+    std::erase(uuid, '-');
+    const auto word = [&](std::size_t at) { return uuid.size() == 32 ? std::stoul(uuid.substr(at, 8), nullptr, 16) : 0; };
+    return static_cast<std::uint32_t>(word(0) ^ word(16));
+  }
+
+  /// An xfs that was shut down answers any stat(2) with EIO, and statfs(2) all the same: with the number of its device.
+  static std::optional<std::uint64_t> device_of_xfs(const std::string& link) {
+    struct statfs status{};
+    if (::statfs(link.c_str(), &status) != 0 || status.f_type != XFS_SUPER_MAGIC) {
+      return std::nullopt;
+    }
+    return static_cast<std::uint32_t>(status.f_fsid.__val[0]);  // as a dev_t of so many bits has it
   }
 
   static std::string target_of(const std::string& link) {
@@ -158,17 +198,33 @@ class Process {
     if (!text) {
       return means_gone(text.error().sys_errno) ? Result<std::string>{std::string{}} : text.error();
     }
-    return std::string{maps_any_of(text.value(), [this](std::uint64_t device) { return is_its(device); }) ? "a mapped file" : ""};
+    const auto is_its = [this](std::uint64_t device) {
+      return device == query_.device.number || (major(device) == 0 && minor(device) != 0 && device == btrfs_number());
+    };
+    return std::string{maps_any_of(text.value(), is_its) ? "a mapped file" : ""};
+  }
+  /// What the kernel prints for all of a btrfs that is mounted here, whatever the subvolume; 0: it is no btrfs, or nowhere mounted.
+  [[nodiscard]] std::uint64_t btrfs_number() const {
+    if (!search_.btrfs_number) {
+      search_.btrfs_number = 0;
+      const auto table = query_.btrfs_uuid.empty() ? Result<std::vector<MountEntry>>{std::vector<MountEntry>{}} : read_mount_table();
+      const auto entry = table ? std::ranges::find_if(table.value(), [&](const auto& e) { return is_of_device(e, query_.device); })
+                               : std::vector<MountEntry>::const_iterator{};
+      if (table && entry != table.value().end()) {
+        search_.btrfs_number = entry->device;
+      }
+    }
+    return *search_.btrfs_number;
   }
 
   const std::string process_;
   std::string directory_;  ///< of the thread that is looked at
   const CgroupQuery& query_;
-  Views& views_;
+  Search& search_;
 };
 
 }  // namespace
 
-Result<ProcessUse> look_at_process(std::int64_t pid, const CgroupQuery& query, Views& views) { return Process{pid, query, views}.look(); }
+Result<ProcessUse> look_at_process(std::int64_t pid, Search& search) { return Process{pid, search}.look(); }
 
 }  // namespace ordinald::mount

@@ -5,6 +5,7 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "mount/result.hpp"
@@ -20,7 +21,13 @@ struct View {
   ino_t root = 0;
   auto operator<=>(const View&) const = default;
 };
-using Views = std::map<View, std::string>;
+
+/// One search, and what it has found out on its way. `query` must outlive it.
+struct Search {
+  const CgroupQuery& query;
+  std::map<View, std::string> views{};
+  std::optional<std::uint64_t> btrfs_number{};  ///< as mountinfo and maps have it; 0: it is not mounted here
+};
 
 /// How a process has the volume.
 struct ProcessUse {
@@ -30,7 +37,7 @@ struct ProcessUse {
   std::string command{};  ///< of one that has it, or that is asked for whatever it has
 };
 
-/// `views` is shared by the looks of one search. An error: the process can't be looked into.
-Result<ProcessUse> look_at_process(std::int64_t pid, const CgroupQuery& query, Views& views);
+/// An error: the process can't be looked into.
+Result<ProcessUse> look_at_process(std::int64_t pid, Search& search);
 
 }  // namespace ordinald::mount

@@ -278,12 +278,12 @@ struct CgroupQuery {
   /// A whole name (`podUID`, `postgres@0.service`), the end of one after a `*` (`*-podUID.slice`), or `/`: every process.
   std::vector<std::string> names{};
   Device device{};
-  std::uint64_t filesystem = 0;  ///< st_dev, where it isn't the device's number (btrfs); 0: the same
+  std::string btrfs_uuid{};  ///< of what is on it, where that is a btrfs: its files have other device numbers, one a subvolume
   /// Where every copy of our mount table has it. Who has it mounted there only, in a namespace of its own and with nothing open, is not
   /// told of; beneath another directory, as of one who has the host's root at /host, it is known by the last three names.
   std::vector<std::string> usual{};
   bool any = false;  ///< every living process of theirs, whether it has the device or not: by a node that a runtime made it may at any time
-  void fields(auto& f) { f(names, device, filesystem, usual, any); }
+  void fields(auto& f) { f(names, device, btrfs_uuid, usual, any); }
 };
 
 /// Those of them that have the device, or what is on it, mounted or open.

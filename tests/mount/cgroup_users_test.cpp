@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -39,7 +40,10 @@ std::string uid() { return "6ba7b810-9dad-11d1-80b4-" + std::to_string(1'000'000
 std::string pod() { return "pod" + uid(); }
 
 mount::CgroupUsers find(const mount::Device& device, const std::string& root = cgroups, const std::string& name = pod()) {
-  return must(mount::find_cgroup_users({.names = {name}, .device = device, .filesystem = 0}, root));
+  return must(mount::find_cgroup_users({.names = {name}, .device = device}, root));
+}
+mount::CgroupUsers find_btrfs(const mount::Device& device, const std::string& uuid) {
+  return must(mount::find_cgroup_users({.names = {pod()}, .device = device, .btrfs_uuid = uuid}, cgroups));
 }
 
 /// A mount of the test's; taken away with it.
@@ -176,6 +180,73 @@ TEST_CASE("a process of the group has the volume when it is mounted for it, or o
   must(node.unmount(volume, "stage"));
 }
 
+TEST_CASE("a process has a btrfs, whose files have other device numbers", "[root][cgroup]") {
+  if (no_groups()) return;
+  LinuxNode node;
+  const auto volume = node.volume("v", "btrfs", '1', 128 * LinuxNode::mib);
+  auto other = node.volume("other", "btrfs", '2', 128 * LinuxNode::mib);
+  other.uuid.front() = '1';
+  LinuxNode::make_filesystem(other.device, "btrfs", other.uuid);
+  must(node.mount(volume, "stage"));
+  must(node.mount(other, "beside"));
+  const fs::path nested = node.work("stage") + "/nested";
+  REQUIRE(std::system(("btrfs -q subvolume create " + nested.string()).c_str()) == 0);
+  const fs::path file = nested / "file";
+  std::ofstream{file} << std::string(8192, 'x');
+  struct Case {
+    const char* how;
+    std::function<void()> act;
+    std::string at;
+  };
+  for (const Case& c : std::vector<Case>{
+           {"an open file of a nested subvolume", [&] { need(::open(file.c_str(), O_RDWR) >= 0, "open"); }, file},
+           {"a mapped file, closed",
+            [&] {
+              const int fd = ::open(file.c_str(), O_RDWR);
+              need(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) != MAP_FAILED, "mmap");
+              ::close(fd);
+            },
+            "a mapped file"},
+       }) {
+    INFO(c.how);
+    const Workload workload{pod(), c.act};
+    const auto found = find_btrfs(volume.device, volume.uuid);
+    CHECK(found.unseen == 0);
+    REQUIRE(found.users.size() == 1);
+    CHECK(found.users[0].mount_point == c.at);
+    CHECK(find_btrfs(other.device, other.uuid).users.empty());
+  }
+  must(node.unmount(volume, "stage"));
+  must(node.unmount(other, "beside"));
+}
+
+TEST_CASE("a process with a file on an xfs that was shut down is told apart", "[root][cgroup]") {
+  if (no_groups()) return;
+  LinuxNode node;
+  const auto broken = node.volume("broken", "xfs", '1', 320 * LinuxNode::mib);
+  const auto whole = node.volume("whole", "xfs", '2', 320 * LinuxNode::mib);
+  must(node.mount(broken, "stage"));
+  must(node.mount(whole, "beside"));
+  const fs::path file = node.work("stage") + "/file";
+  std::ofstream{file} << "x";
+  {
+    const Workload workload{pod(), [&] { need(::open(file.c_str(), O_RDWR) >= 0, "open"); }};
+    const int root = ::open(node.work("stage").c_str(), O_RDONLY | O_DIRECTORY);
+    std::uint32_t without_log = 2;
+    REQUIRE(::ioctl(root, _IOR('X', 125, std::uint32_t), &without_log) == 0);  // XFS_IOC_GOINGDOWN
+    ::close(root);
+    const auto found = find(broken.device);
+    CHECK(found.unseen == 0);
+    REQUIRE(found.users.size() == 1);
+    CHECK(found.users[0].mount_point == file);
+    const auto others = find(whole.device);
+    CHECK(others.unseen == 0);
+    CHECK(others.users.empty());
+  }
+  must(node.unmount(broken, "stage"));
+  must(node.unmount(whole, "beside"));
+}
+
 TEST_CASE("a process that sees less of its namespace hides no other", "[root][cgroup]") {
   if (no_groups()) return;
   LinuxNode node;
@@ -298,7 +369,7 @@ TEST_CASE("where the host's control groups are not to be seen, that is said", "[
             fs::create_directories(again);
             need(::unshare(CLONE_NEWCGROUP) == 0, "a cgroup namespace");
             need(::mount("none", again.c_str(), type.c_str(), 0, options.c_str()) == 0, "mounting");
-            const auto found = mount::find_cgroup_users({.names = {pod()}, .device = none, .filesystem = 0}, temp.path() / "again");
+            const auto found = mount::find_cgroup_users({.names = {pod()}, .device = none}, temp.path() / "again");
             return found.has_value() && !found.value().visible ? 0 : 1;
           }) == 0);
   }
@@ -329,11 +400,11 @@ TEST_CASE("a process of another pid namespace counts as one that can't be looked
         });
       });
     };
-    CHECK(look({.names = {pod()}, .device = none, .filesystem = 0}) == 1);
+    CHECK(look({.names = {pod()}, .device = none}) == 1);
     const int at_all = look({});
     CHECK(at_all > 0);
     CHECK(at_all <= 100);
-    CHECK(look({.names = {"pod-of-nobody"}, .device = none, .filesystem = 0}) == 0);
+    CHECK(look({.names = {"pod-of-nobody"}, .device = none}) == 0);
   }
 }
 
@@ -341,11 +412,11 @@ TEST_CASE("a group that can't be listed is no group that is gone", "[root][cgrou
   if (no_groups()) return;
   // Without a descriptor left.
   CHECK(apart([] {
-          const auto before = mount::find_cgroup_users({.names = {pod()}, .device = {}, .filesystem = 0}, cgroups);
+          const auto before = mount::find_cgroup_users({.names = {pod()}, .device = {}}, cgroups);
           int fd = 0;
           while ((fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0) {
           }
-          const auto found = mount::find_cgroup_users({.names = {pod()}, .device = {}, .filesystem = 0}, cgroups);
+          const auto found = mount::find_cgroup_users({.names = {pod()}, .device = {}}, cgroups);
           return before && !found ? 0 : 1;
         }) == 0);
 }
