@@ -28,6 +28,9 @@ struct Holds {
   std::string unchecked{};           ///< why processes could not be looked at; empty: they were
 };
 
+/// Whether the hold's own processes can be told from others': else they are among `others`, and none of those may be left when it ends.
+bool is_told_apart(const Holds& all, const Hold& hold);
+
 /// What a person decides: to end a hold, to give a volume to another claim. Each runs under the volume's lock, except holds(), which
 /// changes nothing, and asks no device: it answers while one hangs.
 class ByHand {
