@@ -80,6 +80,14 @@ class Worker {
     Patience waits = patience(ordinal);
     TRY(const PlaceLock lock, PlaceLock::take(ordinal, waits));
     TRYV(refuse_claimed(set, step.ordinal));
+    TRY(const auto known, claims_.volumes(waits));  // since it was planned a person may have bound it to another claim
+    const auto now = known.find(step.claim);
+    if (now == known.end() || now->second.id != step.volume.id) {
+      return failure(Exit::failed, "the claim host/" + step.claim + " does not have volume " + step.volume.id +
+                                       " any more, as it had when this was planned: it is left as it is; look at " +
+                                       "`ordinalctl volumes`, and do this again");
+    }
+    TRYV(refuse_twins(step.claim, now->second));
     return claims_.remove(step.volume, waits);
   }
 

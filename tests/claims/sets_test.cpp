@@ -1,3 +1,5 @@
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -5,6 +7,7 @@
 
 #include "agent/ctl/hosts_file.hpp"
 #include "agent/ctl/set_plan.hpp"
+#include "mount/unique_fd.hpp"
 #include "tests/claims/bed.hpp"
 #include "tests/support/leaks.hpp"
 
@@ -12,6 +15,7 @@
 namespace ordinald::testing {
 
 using Catch::Contains;
+using mount::UniqueFd;
 using nlohmann::json;
 
 namespace {
@@ -213,6 +217,26 @@ TEST_CASE("a set that is scaled down and up has its old data, unless its policy 
   REQUIRE(bed.ctl({"claim", "db-1"}).status == 0);
   CHECK_FALSE(fs::exists("/srv/db-1/data/ours"));
   REQUIRE(bed.ctl({"unclaim", "db-1"}).status == 0);
+}
+
+TEST_CASE("a volume that went to another claim meanwhile is not deleted", "[root]") {
+  ClaimBed bed;
+  bed.install("db", {{"replicas", 2}, {"retentionPolicy", {{"whenScaled", "Delete"}, {"whenDeleted", "Delete"}}}});
+  REQUIRE(bed.ctl({"apply", bed.set_file("db"), "--yes"}).status == 0);
+  const std::string id = bed.volumes().at("data-db-1").id;
+  const bool whole_set = GENERATE(false, true);
+  const UniqueFd lock{::open((bed.run_dir() / "db-1.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
+  REQUIRE(::flock(lock.get(), LOCK_EX) == 0);
+  Running run = whole_set ? bed.start({"delete", "db", "--yes"}) : bed.start({"scale", "db", "1", "--yes"});
+  REQUIRE(run.prints("another ordinalctl is at work on db-1"));  // it has its plan
+  REQUIRE(bed.ctl({"rebind", id, "host/mine", "--yes"}).status == 0);
+  REQUIRE(::flock(lock.get(), LOCK_UN) == 0);
+  const Ended ended = run.wait();
+  CHECK(ended.status == 1);
+  CHECK_THAT(ended.err, Contains("the claim host/data-db-1 does not have volume " + id + " any more") && Contains("do this again"));
+  CHECK(bed.volumes().at("mine").id == id);
+  CHECK(bed.ctl(whole_set ? Words{"delete", "db", "--yes"} : Words{"scale", "db", "1", "--yes"}).status == 0);
+  CHECK(bed.volumes().at("mine").id == id);
 }
 
 TEST_CASE("a deletion that failed midway goes on, and nobody claims meanwhile", "[root]") {
