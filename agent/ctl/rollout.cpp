@@ -234,7 +234,8 @@ Result<RolledOut> roll_out(ServiceManager& manager, const ClaimSet& set, const R
     }();
     if (!step) {
       Failure why = step.error();
-      why.message = ordinal_name(set, ordinal) + ": " + why.message + "\nMend it, then run `ordinalctl rollout " + set.name +
+      const std::string partition = lowest > set.start_ordinal ? " --partition " + std::to_string(lowest) : "";
+      why.message = ordinal_name(set, ordinal) + ": " + why.message + "\nMend it, then run `ordinalctl rollout " + set.name + partition +
                     "` again: it goes on from here" + (ordinal > lowest ? "; not restarted yet: " + names(set, ordinal - 1, lowest) : "");
       return why;
     }

@@ -71,7 +71,7 @@ TEST_CASE("a rollout stops at the first that fails, says why, and goes on from t
   CHECK(failed.error().status == Exit::failed);
   CHECK(failed.error().message.find("FATAL: no room for postgres@1.service") != std::string::npos);
   CHECK(failed.error().message.find("exit-code 1") != std::string::npos);
-  CHECK(failed.error().message.find("ordinalctl rollout db") != std::string::npos);
+  CHECK(failed.error().message.find("`ordinalctl rollout db` again") != std::string::npos);
   CHECK(failed.error().message.find("not restarted yet: db-0") != std::string::npos);
   CHECK(bed.manager.jobs == Jobs{"reload", "restart postgres@2.service", "restart postgres@1.service"});
   CHECK(bed.remembers());
@@ -172,11 +172,13 @@ TEST_CASE("one that ended at its partition is done: the same again restarts them
   CHECK(bed.manager.jobs == Jobs{"reload", "restart postgres@1.service", "restart postgres@0.service"});
   CHECK_FALSE(bed.remembers());
 
-  // One that stopped before its partition is not done.
+  // One that stopped before its partition is not done, and says how it goes on without going further.
   bed.order.partition = 1;
   bed.manager.time += std::chrono::minutes{1};
   bed.manager.plans["postgres@1.service"] = FakeManager::Plan::fails_to_start;
-  REQUIRE_FALSE(bed.roll().has_value());
+  const auto failed = bed.roll();
+  REQUIRE_FALSE(failed.has_value());
+  CHECK(failed.error().message.find("`ordinalctl rollout db --partition 1` again") != std::string::npos);
   bed.manager.plans.clear();
   REQUIRE(bed.roll().has_value());
   CHECK(bed.manager.jobs == Jobs{"reload", "restart postgres@1.service"});
