@@ -5,7 +5,7 @@
 /// A file becomes a volume's image. The verb Kernel::adopt_image; stateless, any thread.
 namespace ordinald::mount {
 
-///     at its path ─▶ root's alone, marked, labelled ─ fsync ─▶ renamed into the pool ─ fsync of both directories ─▶ an image
+///     at its path ─▶ leased ─▶ marked, labelled, root's alone ─ fsync ─▶ renamed into the pool ─ fsync of both directories ─▶ an image
 ///
 /// A crash leaves it at its path, perhaps marked, or in the pool with everything that says what it is.
 Result<ImageInfo> adopt_file(const AdoptRequest& request);

@@ -285,8 +285,11 @@ void adopt_image_moves_a_file_as_it_is(ContractNode& node) {
   CHECK(adopted.volume_id == "w");
   CHECK(value(kernel.inspect_image(to))->label == "adopted");
   CHECK_FALSE(value(kernel.inspect_image(from)));
-  // Again: done already.
+  // Again: done already, also where the directory that it came from is gone.
   CHECK(value(kernel.adopt_image(request)).inode == request.inode);
+  mount::AdoptRequest from_nowhere = request;
+  from_nowhere.source = node.work() + "/gone/v.img";
+  CHECK(value(kernel.adopt_image(from_nowhere)).inode == request.inode);
 
   const mount::Device device = value(kernel.attach(to, block_size));
   const mount::PathInfo mounted = value(kernel.mount_filesystem(mount_request(device, "ext4", uuid_a, node.work() + "/w")));
