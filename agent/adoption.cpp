@@ -267,9 +267,9 @@ Result<AdoptionPlan> Adoption::adopt(const csi::CallContext& call, const Adoptio
                              request.path + " is a block device, and only a copy of it can become a volume: " + "ordinalctl adopt " +
                                  quoted(request.path) + " --yes makes one");
   }
-  TRY(const auto promise, reserve(request, plan));
   VolumeRecord& record = plan.record;
-  record.id = make_volume_id(name);
+  record.id = make_volume_id(name);  // by which the promise is known once the record counts itself
+  TRY(const auto promise, reserve(request, plan));
   record.created = utc_text(std::chrono::system_clock::now());
   TRY(const auto by_id, locks_.acquire(record.id, "adopt", call));
   TRY(const mount::Pool* pool, core_.pool_of(record));

@@ -57,6 +57,22 @@ TEST_CASE("the first Create of an adopted volume keeps other calls from it") {
   CHECK(rig.node.with([](FakeState& state) { return state.images.empty(); }));
 }
 
+TEST_CASE("an adoption promises what the file may grow to once, also before it has ended") {
+  FakeRig rig;
+  const auto room = [&] { return rig.manager->get_capacity({}, {}).value().available; };
+  std::int64_t amid = 0;
+  rig.node.set_hook([&](const FakePoint& at) -> mount::Result<void> {
+    if (at.name == "relabel_image") {
+      amid = room();  // the record is there, and the promise is still held
+    }
+    return mount::success();
+  });
+  adopt(rig);
+  rig.node.set_hook({});
+  CHECK(amid == 89 * gib);
+  CHECK(room() == 89 * gib);
+}
+
 TEST_CASE("a Create that waited for an adopted volume goes by what it is by then") {
   FakeRig rig;
   const std::string id = adopt(rig);
