@@ -68,8 +68,9 @@ void Adoption::judge_path(const AdoptionRequest& request, AdoptionPlan& plan) co
     refuse("it is in use: " + found.in_use);
   }
   if (found.links > 1) {
-    refuse("it has " + std::to_string(found.links) + " names (hard links) and would stay writable by the others: remove them (find -inum " +
-           std::to_string(found.inode) + ")");
+    refuse("it has " + std::to_string(found.links) + " names (hard links) and would stay writable by the others: remove them (find " +
+           "\"$(findmnt --noheadings --output TARGET --target " + quoted(request.path) + ")\" -xdev -inum " + std::to_string(found.inode) +
+           ")");
   }
   const bool in_pool =
       std::ranges::any_of(core_.config.pools, [&](const PoolConfig& pool) { return directory_of(request.path) == pool.directory; });
@@ -111,7 +112,9 @@ void Adoption::judge_content(const AdoptionRequest& request, AdoptionPlan& plan)
   const auto* filesystem = only.usage == "filesystem" ? mount::find_filesystem(only.type) : nullptr;
   if (filesystem == nullptr) {
     return refuse("it holds " + list_signatures(found.signatures) + ", and a volume's whole file is an ext4, xfs or btrfs" +
-                  (only.usage == "partition-table" ? ": copy a partition out of it (losetup --find --show --partscan --read-only)" : ""));
+                  (only.usage == "partition-table"
+                       ? ": copy a partition out of it (losetup --find --show --partscan --read-only " + quoted(request.path) + ")"
+                       : ""));
   }
   if (!request.uuid.empty() && only.uuid != request.uuid) {
     refuse("its filesystem is " + (only.uuid.empty() ? "without UUID" : only.uuid) + ", and " + request.uuid + " was to be adopted");

@@ -30,11 +30,15 @@ std::string quoted(const std::string& word) {
 
 std::string copy_command(const AdoptionRequest& request, const std::string& pool_directory) {
   const std::string copy = pool_directory + "/" + stem_of(request.path) + ".img";
-  std::string text =
-      "cp --sparse=always --no-clobber " + quoted(request.path) + " " + quoted(copy) + " && ordinalctl adopt " + quoted(copy);
+  std::string text = "[ ! -e " + quoted(copy) + " ] && cp --sparse=always " + quoted(request.path) + " " + quoted(copy) +
+                     " && ordinalctl adopt " + quoted(copy);
   if (request.claim) {
-    text += " --claim " + request.claim->name_space + "/" + request.claim->name;
+    text += " --claim " + quoted(request.claim->name_space + "/" + request.claim->name);
   }
+  if (request.identity) {
+    text += " --identity " + std::string{to_string(*request.identity)};
+  }
+  text += request.pool.empty() ? "" : " --pool " + quoted(request.pool);
   return text + (request.name.empty() ? "" : " --name " + quoted(request.name));
 }
 

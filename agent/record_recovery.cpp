@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "agent/adoption_words.hpp"
 #include "agent/image_label.hpp"
 
 namespace ordinald::agent {
@@ -37,8 +38,8 @@ Result<bool> recover_record(Core& core, mount::Kernel& kernel, const std::string
   auto made_as = parse_record(backing.label);
   if (!made_as || made_as.value().id != id) {
     return give_up("its image in pool " + where->name() +
-                   " has no label that says what it was made as; copy what it holds elsewhere (losetup " +
-                   "--find --show --read-only), then remove the image");
+                   " has no label that says what it was made as; copy what it holds elsewhere (losetup --find --show --read-only " +
+                   quoted(where->lasting_path({.id = id})) + "), then remove the image");
   }
   VolumeRecord record = std::move(made_as.value());
   const std::string before = claim_before(record);

@@ -75,7 +75,13 @@ TEST_CASE("admin: what can't be adopted is shown, with each reason and what to d
   }
   SECTION("a file with another name") {
     fs::create_hard_link(file, rig.root() / "b.img");
-    CHECK_THAT(rig.refusals(file), Contains("2 names"));
+    const std::string why = rig.refusals(file);
+    CHECK_THAT(why, Contains("2 names"));
+    const fs::path names = rig.root() / "names";
+    const auto begin = why.find("find \"");
+    REQUIRE(begin != std::string::npos);
+    REQUIRE(run_shell(why.substr(begin, why.find(")\n", begin) - begin) + " > " + names.string()) == 0);
+    CHECK_THAT(read_file(names), Contains(file.string() + "\n") && Contains((rig.root() / "b.img").string() + "\n"));
     fs::remove(rig.root() / "b.img");
   }
   SECTION("a file that somebody has open") {
@@ -105,14 +111,18 @@ TEST_CASE("admin: what can't be adopted is shown, with each reason and what to d
     fs::remove(odd);
     REQUIRE(run_shell("truncate -s 16M " + odd.string() + " && mke2fs -q -t ext2 " + odd.string()) == 0);
     CHECK_THAT(rig.refusals(odd), Contains("ext2"));
-    // A partition table in the first sector, which ext4 leaves alone.
-    make_image(odd, "ext4", "22222222-3c5d-4f0e-9a53-0b7f2f6c1d11");
     std::string entry(66, '\0');
     entry[4] = '\x83';
     entry[8] = 1;
     entry[13] = 1;
     entry[64] = '\x55';
     entry[65] = '\xaa';
+    fs::remove(odd);
+    write_file(odd, std::string(16 * mebi, '\0'));
+    overwrite(odd, 446, entry);
+    CHECK_THAT(rig.refusals(odd), Contains("(losetup --find --show --partscan --read-only " + odd.string() + ")"));
+    // A partition table in the first sector, which ext4 leaves alone.
+    make_image(odd, "ext4", "22222222-3c5d-4f0e-9a53-0b7f2f6c1d11");
     overwrite(odd, 446, entry);
     CHECK_THAT(rig.refusals(odd), Contains("contradict") && Contains("dos (partition-table") && Contains("ext4 (filesystem"));
   }
@@ -248,10 +258,13 @@ TEST_CASE("admin: what has to be copied first: by a command that is shown, or, a
   };
 
   SECTION("a file") {
-    const std::string why = rig.refusals(file, {{"namespace", "prod"}, {"claim", "data-db-0"}});
-    CHECK_THAT(why, Contains("not on the file system of pool default") && Contains(" --claim prod/data-db-0"));
-    REQUIRE(run_shell(command_in(why, "cp --sparse")) == 0);
+    const std::string why = rig.refusals(file, {{"namespace", "prod"}, {"claim", "data-db-0"}, {"identity", "claim"}, {"pool", "default"}});
+    CHECK_THAT(why,
+               Contains("not on the file system of pool default") && Contains(" --claim prod/data-db-0 --identity claim --pool default"));
+    const std::string copy = command_in(why, "[ ! -e ");
+    REQUIRE(run_shell(copy) == 0);
     CHECK(fs::exists(file));
+    CHECK(run_shell(copy) != 0);  // what is there already may be another's
     const json adopted = rig.adopt(rig.pool() / "it's old.img", {{"namespace", "prod"}, {"claim", "data-db-0"}});
     CHECK(adopted["volume"]["claim"] == "prod/data-db-0");
     CHECK(adopted["volume"]["identity"] == "none");
