@@ -357,6 +357,7 @@ Result<json> explanation_json(VolumeManager& volumes, const std::string& id, con
                {"mounted", hold.mounted},
                {"ended", hold.ended},
                {"unseen", hold.unseen},
+               {"toldApart", is_told_apart(held, hold)},
                {"processes", processes_json(hold.processes, own.st_ino)}};
     holds.push_back(std::move(entry));
     if (!hold.ended.empty()) {
@@ -370,6 +371,9 @@ Result<json> explanation_json(VolumeManager& volumes, const std::string& id, con
         "ordinalctl release " + id + " --holder " + (hold.unknown_holder ? "unknown" : name_for_release(hold.holder));
     if (!hold.processes.empty()) {
       remedies.push_back("if nobody will unpublish it: end its processes (kill" + pids_of(hold.processes) + "), then " + release);
+    } else if (!is_told_apart(held, hold) && !held.others.empty()) {
+      remedies.push_back("if nobody will unpublish it: its own processes can't be told from others' that have the volume, so end these " +
+                         std::string{"first (kill"} + pids_of(held.others) + "), then " + release);
     } else {
       remedies.push_back("if nobody will unpublish it: " + release);
     }

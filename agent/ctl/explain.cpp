@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -28,7 +29,9 @@ void print_explanation(Console& console, const nlohmann::json& answer) {
     print_holds(console, holds, now);
   }
   if (const auto& others = list_at(answer, "others"); !others.empty()) {
-    console.heading("Seen by others, which blocks nothing");
+    console.heading(std::ranges::all_of(holds, is_told_apart)
+                        ? "Seen by others, which blocks nothing"
+                        : "Seen by these, among them the holder's own: which those are can't be told");
     print_processes(console, others);
   }
   if (const std::string unchecked = text_at(answer, "unchecked"); !unchecked.empty()) {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -64,6 +65,10 @@ Result<Exit> release(Session& session, const ReleaseOptions& options) {
         console.line({Words{"Its processes go on writing: end them first, or two workloads write to one filesystem.", Tone::bad}});
         break;
       }
+    }
+    if (const auto& others = list_at(explanation, "others"); !others.empty() && !std::ranges::all_of(meant, is_told_apart)) {
+      console.line({Words{"Its processes can't be told from others', and may be among these: end them first.", Tone::bad}});
+      print_processes(console, others);
     }
   }
   if (!options.yes) {

@@ -78,6 +78,8 @@ void print_holds(Console& console, const nlohmann::json& holds, Time now) {
   }
 }
 
+bool is_told_apart(const nlohmann::json& hold) { return !hold.contains("toldApart") || flag_at(hold, "toldApart"); }
+
 void print_processes(Console& console, const nlohmann::json& processes) {
   for (const nlohmann::json& process : processes) {
     const std::string where = text_at(process, "mountPoint");

@@ -22,6 +22,9 @@ std::string holder_text(const nlohmann::json& holder);
 /// Holds or publications: who, where, since when, whether it is mounted still, and the processes behind it.
 void print_holds(Console& console, const nlohmann::json& holds, Time now);
 
+/// Whether the hold's own processes are known from others', so that these are in nobody's way. An older agent does not say.
+bool is_told_apart(const nlohmann::json& hold);
+
 /// Processes that have a volume, one a line.
 void print_processes(Console& console, const nlohmann::json& processes);
 

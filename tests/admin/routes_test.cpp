@@ -163,6 +163,7 @@ TEST_CASE("admin: last errors and explain: who holds it, by which processes, and
   CHECK_THAT(explained["refusal"]["message"].get<std::string>(), Catch::Contains("held by prod/db-1 (unit " + unit + ")"));
   REQUIRE(explained["holds"].size() == 1);
   CHECK(explained["holds"][0]["mounted"] == true);
+  CHECK(explained["holds"][0]["toldApart"] == true);
   CHECK(explained["holds"][0]["target"] == rig.target("db-1").string());
   CHECK(explained["holds"][0]["holder"]["unit"] == unit);
   REQUIRE(explained["holds"][0]["processes"].size() == 1);
@@ -249,10 +250,17 @@ TEST_CASE("admin: release of a workload that is not known by a control group is 
   REQUIRE(::mount(rig.target("a").c_str(), inside.c_str(), nullptr, MS_BIND, nullptr) == 0);
   auto process = std::make_unique<NamespaceHolder>();
   REQUIRE(::umount2(inside.c_str(), 0) == 0);
+  json explained = rig.ask("/v1/volumes/" + id + "/explain");
+  CHECK(explained["holds"][0]["toldApart"] == false);
+  CHECK(explained["others"][0]["pid"] == process->pid());
+  CHECK_THAT(explained["remedies"].dump(), Catch::Contains("end these first (kill " + std::to_string(process->pid()) +
+                                                           "), then ordinalctl release " + id + " --holder unknown"));
   AdminReply reply = rig.post("/v1/volumes/" + id + "/release", {{"holder", "unknown"}});
   CHECK(reply.status == 409);
   CHECK_THAT(reply.message(), Catch::Contains("process " + std::to_string(process->pid())));
   process.reset();
+  explained = rig.ask("/v1/volumes/" + id + "/explain");
+  CHECK_THAT(explained["remedies"].dump(), Catch::Contains("if nobody will unpublish it: ordinalctl release"));
   const NamespaceHolder bystander;  // has our own paths only: a copy of the mount table
   CHECK(rig.post("/v1/volumes/" + id + "/release", {{"holder", "unknown"}}).status == 200);
 }

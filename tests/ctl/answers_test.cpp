@@ -102,6 +102,26 @@ TEST_CASE("ctl: volumes says of what was found mounted that its holder is unknow
   CHECK_THAT(ran.out, Contains("unknown") && Contains("/pods/0b8f-1/volume") && !Contains("/stage/1"));
 }
 
+TEST_CASE("ctl: explain says of others' processes that they block nothing only where the holder's are known") {
+  World world;
+  const bool told_apart = GENERATE(false, true);
+  const json hold{{"holder", {{"text", "an unnamed workload"}}}, {"target", "/pods/a"}, {"mounted", true}, {"toldApart", told_apart}};
+  const json others{{{"pid", 7}, {"command", "postgres"}, {"mountPoint", "/data"}}};
+  world.agent.answer("GET /v1/volumes/v/explain", {{"volume", "v"}, {"holds", {hold}}, {"others", others}});
+  const Ran explained = world.ctl({"explain", "v"});
+  CHECK_THAT(explained.out, Contains("process 7 (postgres)") && Contains(told_apart ? "by others, which blocks nothing" : "can't be told"));
+  CHECK((explained.out.find("blocks nothing") != std::string::npos) == told_apart);
+  const Ran shown = world.ctl({"release", "v", "--holder", "unknown"});
+  CHECK(shown.status == 5);
+  CHECK((shown.out.find("process 7 (postgres)") == std::string::npos) == told_apart);
+}
+
+TEST_CASE("ctl: orphans says of nothing that a repair takes it away where it does not") {
+  World world;
+  world.agent.answer("GET /v1/orphans", {{"findings", json::array()}, {"leftovers", {"/pool/a.img: a repair leaves it alone"}}});
+  CHECK_THAT(world.ctl({"orphans"}).out, Contains("Left behind, each with what a repair does about it") && !Contains("takes away"));
+}
+
 TEST_CASE("ctl: who isn't root is told to use sudo", "[root]") {
   World world;
   ::chmod(world.temp.path().c_str(), 0755);
