@@ -7,6 +7,7 @@
 #include "agent/attachment.hpp"
 #include "agent/deletion.hpp"
 #include "agent/device_copy_name.hpp"
+#include "agent/half_made.hpp"
 #include "agent/holds.hpp"
 #include "agent/image_label.hpp"
 #include "agent/provisioner.hpp"
@@ -102,7 +103,7 @@ void Repairs::recover_records(const std::stop_token& stop) {
         continue;
       }
       if (image.file.starts_with('.')) {
-        remove_half_made(view, image.file);
+        remove_half_made(view, image);
         continue;
       }
       if (!is_volume_id(image.volume_id)) {
@@ -133,12 +134,17 @@ void Repairs::recover_records(const std::stop_token& stop) {
   }
 }
 
-/// `.<id>.img.new`: never had its name, so never was anybody's. Where there is a record, that volume's create or delete sees to it.
-void Repairs::remove_half_made(const PoolView& view, const std::string& file) {
-  constexpr std::string_view ending = ".img.new";
-  const std::string id = file.substr(1, file.size() - 1 - ending.size());
+/// It never had its name, so never was anybody's. Where there is a record, that volume's create or delete sees to it.
+void Repairs::remove_half_made(const PoolView& view, const mount::PoolImage& half_made) {
+  if (!is_half_made(half_made)) {
+    const std::string path = view.pool->directory + "/" + half_made.file;
+    core_.repairs.reported("pool " + view.pool->name + ": " + describe_no_half_made(path, half_made) + "; if nobody does",
+                           "rm " + quoted(path));
+    return;
+  }
+  const std::string id = half_made_volume(half_made.file);
   const auto guard = locks_.try_acquire(id, "a repair");
-  if (!is_volume_id(id) || !guard || core_.records->find(id) != nullptr || core_.records->find_damaged(id)) {
+  if (!guard || core_.records->find(id) != nullptr || core_.records->find_damaged(id)) {
     return;
   }
   const bool has_image = std::ranges::any_of(view.usage.images, [&](const mount::PoolImage& image) { return image.file == id + ".img"; });
@@ -150,7 +156,7 @@ void Repairs::remove_half_made(const PoolView& view, const std::string& file) {
     core_.log->warn("{}", removed.error().message);
   } else {
     core_.repairs.repaired("half-made-removed",
-                           "pool " + view.pool->name + ": " + file + ", left by a create that was interrupted, is removed");
+                           "pool " + view.pool->name + ": " + half_made.file + ", left by a create that was interrupted, is removed");
   }
 }
 

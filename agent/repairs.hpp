@@ -27,7 +27,7 @@ class Repairs {
   void forget_unmade(const std::stop_token& stop);
   void recover_records(const std::stop_token& stop);
   void report_misnamed(const PoolView& view, const mount::PoolImage& image);
-  void remove_half_made(const PoolView& view, const std::string& file);
+  void remove_half_made(const PoolView& view, const mount::PoolImage& half_made);
   void settle_labels(const std::stop_token& stop);
   void release_forgotten(const std::stop_token& stop);
   void report_stray_mounts(const std::stop_token& stop);

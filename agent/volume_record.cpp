@@ -238,6 +238,14 @@ std::string make_volume_id(std::string_view name) {
   return id;
 }
 
+bool is_made_id(std::string_view id) {
+  constexpr std::size_t digits = 8;
+  if (!is_volume_id(id) || id.size() <= digits + 1 || id[id.size() - digits - 1] != '-') {
+    return false;
+  }
+  return id.substr(id.size() - digits).find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
 std::string make_uuid() {
   auto bytes = random_bytes<16>();
   bytes[6] = static_cast<std::uint8_t>((bytes[6] & 0x0fU) | 0x40U);

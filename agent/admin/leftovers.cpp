@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "agent/device_copy_name.hpp"
+#include "agent/half_made.hpp"
 #include "agent/reconciler.hpp"
 
 namespace ordinald::agent {
@@ -22,7 +23,8 @@ void of_records(const Core& core, json& list) {
     }
   }
   for (const auto& [id, damaged] : core.records->damaged()) {
-    list.push_back("volume " + id + ": its record is set aside as " + damaged.file + ": " + damaged.why);
+    list.push_back("volume " + id + ": its record is set aside as " + damaged.file + ": " + damaged.why +
+                   (damaged.lost ? "; a repair makes one from its image's label, if it has one" : "; a repair leaves it alone"));
   }
 }
 
@@ -31,6 +33,8 @@ void of_pool(const Core& core, const PoolView& view, json& list) {
     const std::string path = view.pool->directory + "/" + image.file;
     if (is_device_copy(image.file)) {
       list.push_back(describe_device_copy(path) + "; a repair leaves it alone");
+    } else if (image.file.starts_with('.') && !is_half_made(image)) {
+      list.push_back(describe_no_half_made(path, image));
     } else if (image.file.starts_with('.')) {
       list.push_back(path + ": a create was interrupted, or is at it; a repair removes it unless a call is at it");
     } else if (!is_volume_id(image.volume_id)) {

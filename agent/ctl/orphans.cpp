@@ -34,7 +34,7 @@ void print_leftovers(Console& console, const nlohmann::json& leftovers) {
   if (leftovers.empty()) {
     return;
   }
-  console.heading("Left behind by a crash, which a repair takes away");
+  console.heading("Left behind, each with what a repair does about it");
   for (const nlohmann::json& leftover : leftovers) {
     if (leftover.is_string()) {
       console.item(leftover.get<std::string>());

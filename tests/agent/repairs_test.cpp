@@ -180,6 +180,29 @@ TEST_CASE("a loop device that a crash left is taken away, and no other") {
   }
 }
 
+TEST_CASE("a create whose volume lost its record gets that volume, no blank one in its place") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  const std::string id = rig.id;
+  REQUIRE(rig.stage());
+  REQUIRE(rig.unstage());
+  rig.manager.reset();
+  std::filesystem::remove_all(rig.state_dir() + "/volumes");
+  SECTION("from its image's label") {
+    rig.start();
+    REQUIRE(rig.create());
+    CHECK(rig.id == id);
+    REQUIRE(rig.stage());
+    CHECK(rig.content().type == "ext4");
+  }
+  SECTION("which says nothing: it is refused") {
+    rig.node.with([&](FakeState& state) { state.volume(id).label.clear(); });
+    rig.start();
+    refused(rig.create(), ErrorCode::failed_precondition, id + ".img");
+    CHECK(rig.node.with([](FakeState& state) { return state.images.size(); }) == 1);
+  }
+}
+
 TEST_CASE("a lost record is made anew from the image, and what it holds is served, never formatted") {
   FakeRig rig;
   rig.parameters = {{"csi.storage.k8s.io/pvc/name", "data-db-0"}, {"csi.storage.k8s.io/pvc/namespace", "prod"}};
@@ -241,6 +264,10 @@ TEST_CASE("a record is not made anew where a person has to decide") {
   rig.manager->repair();
   rig.manager->repair();
   CHECK(count(rig, "record-recovered") == 0);
+  for (const auto& [message, command] : rig.manager->findings()) {
+    const bool of_label = message.find("has no label") != std::string::npos;
+    CHECK((!of_label || message.find("losetup --find --show --read-only /pool/" + rig.id + ".img)") != std::string::npos));
+  }
   CHECK_FALSE(rig.stage());
   // What its image can grow to is promised, record or not.
   const std::int64_t images = rig.node.with([](FakeState& state) { return static_cast<std::int64_t>(state.images.size()); });
@@ -275,6 +302,29 @@ TEST_CASE("an image that never got its name is removed, where no volume has that
   CHECK(rig.node.with([](FakeState& state) { return state.images.size(); }) == 2);
   CHECK(count(rig, "half-made-removed") == 1);
   REQUIRE(rig.stage());
+}
+
+TEST_CASE("a file that only is called as an image that is being made is a person's") {
+  FakeRig rig;
+  const auto add = [&](const std::string& id, const std::string& mark, std::uint64_t allocated) {
+    rig.node.with([&](FakeState& state) {
+      state.add_image({.directory = "/pool", .file = "." + id + ".img.new", .volume_id = mark}, gib).allocated = allocated;
+    });
+  };
+  add("old", "old", 4096);
+  add("empty", "", 0);
+  add("gone-1a2b3c4d", "", 4096);
+  add("backup", "", 4096);
+  add("copy-1a2b3c4d", "another", 4096);
+  rig.manager->repair();
+  rig.manager->repair();
+  CHECK(count(rig, "half-made-removed") == 3);
+  const auto findings = rig.manager->findings();
+  REQUIRE(findings.size() == 2);
+  CHECK_THAT(findings.begin()->first, Catch::Contains("/pool/.backup.img.new") && Catch::Contains("no mark of a volume"));
+  CHECK(findings.begin()->second == "rm /pool/.backup.img.new");
+  CHECK_THAT(findings.rbegin()->first, Catch::Contains("/pool/.copy-1a2b3c4d.img.new") && Catch::Contains("the mark of volume another"));
+  CHECK(rig.node.with([](FakeState& state) { return state.images.size(); }) == 2);
 }
 
 TEST_CASE("a ledger that knows only who had a volume before: what is mounted is found, and that is kept") {

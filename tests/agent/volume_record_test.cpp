@@ -176,6 +176,10 @@ TEST_CASE("volume ids are safe file names and never the same twice") {
     const std::string id = make_volume_id(name);
     CHECK(is_volume_id(id));
     CHECK(id != make_volume_id(name));
+    CHECK(is_made_id(id));
+  }
+  for (const std::string other : {"data-db-0", "-1a2b3c4d", "a-1a2b3c4", "a-1A2B3C4D", "a-1a2b3c4g", "a_1a2b3c4d", ".a-1a2b3c4d"}) {
+    CHECK_FALSE(is_made_id(other));
   }
   CHECK(make_volume_id("data-db-0").starts_with("data-db-0-"));
   CHECK(make_volume_id("set[0]").starts_with("set_0_-"));
