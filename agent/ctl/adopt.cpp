@@ -6,6 +6,7 @@
 
 #include "agent/ctl/commands.hpp"
 #include "agent/ctl/device_copy.hpp"
+#include "agent/ctl/signal_watch.hpp"
 #include "agent/ctl/text.hpp"
 #include "agent/ctl/views.hpp"
 

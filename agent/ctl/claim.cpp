@@ -7,6 +7,7 @@
 #include "agent/ctl/claim_place.hpp"
 #include "agent/ctl/claims.hpp"
 #include "agent/ctl/commands.hpp"
+#include "agent/ctl/signal_watch.hpp"
 
 /// `ordinalctl claim ORDINAL` and `ordinalctl unclaim ORDINAL`: an ordinal gets its volumes, and gives them back.
 namespace ordinald::ctl {
@@ -39,6 +40,7 @@ Result<ClaimSet> set_of(const Session& session, const Member& member) {
 Result<Exit> claim(Session& session, const ClaimOptions& options) {
   TRY(const Member member, split_ordinal_name(options.ordinal));
   TRYV(set_of(session, member));
+  const SignalWatch signals;  // whoever ends the claim gets back what it has so far
   Patience patience{session, options.ordinal, std::chrono::seconds{options.timeout}};
   Claims claims{session};
   const auto claimed = patience.until_done(Waits::for_holders, [&](std::chrono::milliseconds) -> Result<std::vector<ClaimedVolume>> {

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "agent/ctl/signal_watch.hpp"
 #include "agent/ctl/text.hpp"
 #include "mount/crash_point.hpp"
 #include "mount/files.hpp"
@@ -53,6 +54,11 @@ void remember(std::vector<ClaimedVolume>& list, const ClaimedVolume& volume) {
   if (std::ranges::find(list, volume) == list.end()) {
     list.push_back(volume);
   }
+}
+
+/// Whoever is told to end begins nothing more, and has not claimed the whole.
+Result<void> refuse_broken_off() {
+  return SignalWatch::broken_off().empty() ? Result<void>{mount::success()} : failure(Exit::busy, "it has not all of its volumes yet");
 }
 
 /// A call that takes something back: done also where the volume is no more.
@@ -198,7 +204,8 @@ Result<std::vector<ClaimedVolume>> Claims::places(const ClaimSet& set, std::int6
 
 Result<std::vector<ClaimedVolume>> Claims::claim(const ClaimSet& set, std::int64_t ordinal, const Claimant& claimant, Patience& patience) {
   const std::string name = ordinal_name(set, ordinal);
-  const Claimed before = load_claimed(name).value_or(Claimed{});
+  const auto claimed = load_claimed(name);
+  const Claimed before = claimed.value_or(Claimed{});
   TRYV(refuse_other_units(name, before, claimant.by));
   TRY(const RootAccess access, look_up_access(set));
   TRY(const auto known, volumes(patience));
@@ -227,6 +234,7 @@ Result<std::vector<ClaimedVolume>> Claims::claim(const ClaimSet& set, std::int64
     }
   }
   TRYV(save_claimed(name, now));
+  ours_alone_ = !claimed || ours_alone_;
   for (const ClaimedVolume& volume : stale) {
     TRYV(take_back(volume, patience));
   }
@@ -240,6 +248,7 @@ Result<std::vector<ClaimedVolume>> Claims::claim(const ClaimSet& set, std::int64
     holder.emplace("ordinald.io/unit", claimant.unit);
   }
   for (std::size_t i = 0; i < wanted.size(); ++i) {
+    TRYV(refuse_broken_off());
     const ClaimTemplate& of = set.templates[i];
     const auto found = known.find(wanted[i].claim);
     const KnownVolume volume = found == known.end() ? KnownVolume{.id = wanted[i].id, .size = of.size, .twin = {}} : found->second;
@@ -263,6 +272,7 @@ Result<std::vector<ClaimedVolume>> Claims::claim(const ClaimSet& set, std::int64
     }
     TRYV(settle_root(wanted[i].target, access));
   }
+  TRYV(refuse_broken_off());
   if (!claimant.by.empty() && now.by != claimant.by) {  // not before it has them: who does not get them must keep nobody out
     now.by = claimant.by;
     TRYV(save_claimed(name, now));
@@ -275,6 +285,9 @@ Result<void> Claims::bring_up(const ClaimTemplate& of, const ClaimedVolume& volu
   TRYV(mount::make_directories(std::filesystem::path{volume.staging}.parent_path(), 0700));
   TRYV(mount::make_directories(volume.staging, 0700));
   acted("making the directory", volume.staging);
+  if (ours_alone_) {
+    remember(staged_, volume);  // also where the answer stays away, or is a refusal that leaves the directory
+  }
   TRYV(patience.until_done(Waits::for_calls, [&](Timeout timeout) {
     return client_.stage({.volume_id = volume.id,
                           .staging_path = volume.staging,
@@ -310,7 +323,8 @@ Result<void> Claims::bring_up(const ClaimTemplate& of, const ClaimedVolume& volu
 }
 
 void Claims::give_back(const std::string& ordinal, Patience& patience) {
-  if (staged_.empty() || std::filesystem::exists(environment_path(ordinal))) {  // the last thing that a whole claim writes
+  const bool has_none = staged_.empty() && !ours_alone_;
+  if (has_none || std::filesystem::exists(environment_path(ordinal))) {  // the last thing that a whole claim writes
     return;
   }
   bool all = true;

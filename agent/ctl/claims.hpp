@@ -53,8 +53,8 @@ class Claims {
   /// needs to give it back.
   Result<std::vector<ClaimedVolume>> claim(const ClaimSet& set, std::int64_t ordinal, const Claimant& claimant, Patience& patience);
 
-  /// After a claim that failed for good: takes back what this object staged and published, unless the ordinal has been claimed whole by
-  /// now. What can't be taken back stays for the next claim or an unclaim.
+  /// After a claim that failed for good: takes back what this object staged and published, or tried to, unless the ordinal has been
+  /// claimed whole by now. What can't be taken back stays for the next claim or an unclaim.
   void give_back(const std::string& ordinal, Patience& patience);
 
   /// Takes back what was claimed and keeps the volumes. `expected`: what a claim would have put where, for when it isn't known any more.
@@ -74,7 +74,8 @@ class Claims {
 
   Session& session_;
   CsiClient client_;
-  std::vector<ClaimedVolume> staged_;     ///< by this object, in this order
+  bool ours_alone_ = false;               ///< nothing of the ordinal was claimed when this object began: all there is is its own
+  std::vector<ClaimedVolume> staged_;     ///< by this object, in this order; where all is its own, also what it was refused
   std::vector<ClaimedVolume> published_;  ///< of these
 };
 

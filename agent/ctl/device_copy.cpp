@@ -12,12 +12,12 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstring>
 #include <span>
 #include <utility>
 #include <vector>
 
+#include "agent/ctl/signal_watch.hpp"
 #include "mount/files.hpp"
 
 namespace ordinald::ctl {
@@ -31,18 +31,9 @@ constexpr std::size_t piece = std::size_t{4} << 20U;           // read at once
 constexpr std::size_t smallest_hole = std::size_t{64} << 10U;  // smaller ones would cost more extents than they spare blocks
 constexpr auto between_looks = std::chrono::milliseconds{200};
 
-volatile std::sig_atomic_t signal_that_came = 0;
-void remember(int signal) { signal_that_came = signal; }
-
-constexpr std::array watched{SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGXFSZ};
-std::array<struct sigaction, watched.size()> actions_before{};
-
 Result<void> go_on() {
-  const int signal = SignalWatch::arrived();
-  if (signal == 0) {
-    return mount::success();
-  }
-  return failure(Exit::failed, std::string{"broken off by SIG"} + ::sigabbrev_np(signal));
+  const std::string why = SignalWatch::broken_off();
+  return why.empty() ? Result<void>{mount::success()} : failure(Exit::failed, why);
 }
 
 /// Says how far it is, now and then.
@@ -125,26 +116,6 @@ void write_back(int fd, std::uint64_t offset, std::uint64_t length) {
 }
 
 }  // namespace
-
-SignalWatch::SignalWatch() {
-  signal_that_came = 0;
-  struct sigaction action{};
-  action.sa_handler = remember;
-  for (std::size_t i = 0; i < watched.size(); ++i) {
-    ::sigaction(watched[i], &action, &actions_before[i]);
-    if (actions_before[i].sa_handler == SIG_IGN) {
-      ::sigaction(watched[i], &actions_before[i], nullptr);  // nohup(1)
-    }
-  }
-}
-
-SignalWatch::~SignalWatch() {
-  for (std::size_t i = 0; i < watched.size(); ++i) {
-    ::sigaction(watched[i], &actions_before[i], nullptr);
-  }
-}
-
-int SignalWatch::arrived() { return signal_that_came; }
 
 DeviceCopy::DeviceCopy(DeviceCopy&& other) noexcept
     : device_(std::move(other.device_)),

@@ -17,17 +17,6 @@
 /// what both disks have. A device that somebody wrote to meanwhile (who has it open without O_EXCL, which nothing can keep out) differs.
 namespace ordinald::ctl {
 
-/// Keeps SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE and SIGXFSZ from ending the process, and remembers that one came. One at a time.
-class SignalWatch {
- public:
-  SignalWatch();
-  SignalWatch(const SignalWatch&) = delete;
-  SignalWatch& operator=(const SignalWatch&) = delete;
-  ~SignalWatch();
-  /// The signal that came; 0: none.
-  static int arrived();
-};
-
 struct CopyOrder {
   std::string device;
   std::string file;             ///< in the pool, absolute

@@ -1,9 +1,11 @@
 #include "agent/ctl/patience.hpp"
 
+#include <poll.h>
+
 #include <algorithm>
-#include <thread>
 #include <utility>
 
+#include "agent/ctl/signal_watch.hpp"
 #include "agent/ctl/text.hpp"
 
 namespace ordinald::ctl {
@@ -38,13 +40,13 @@ bool Patience::passes(const Failure& failure, Waits waits) {
 
 bool Patience::wait(const std::string& reason) {
   const auto left = std::chrono::ceil<milliseconds>(begin_ + timeout_ - Clock::now());
-  if (left <= milliseconds{0}) {
+  if (left <= milliseconds{0} || !SignalWatch::broken_off().empty()) {
     return false;
   }
   say(reason);
   pause_ = std::clamp(pause_ * 2, first_pause, longest_pause);
-  std::this_thread::sleep_for(std::min(pause_, left));
-  return true;
+  ::poll(nullptr, 0, static_cast<int>(std::min(pause_, left).count()));  // which a signal ends
+  return SignalWatch::broken_off().empty();
 }
 
 void Patience::say(const std::string& reason) {
@@ -72,7 +74,12 @@ Failure Patience::given_up(const Failure& last) {
   if (std::exchange(gave_up_, true)) {
     return last;  // an attempt within this one has said so
   }
-  const std::string lead = timeout_ > std::chrono::seconds{0} ? who_ + ": gave up after " + duration_text(timeout_) + ": " : who_ + ": ";
+  std::string lead = who_ + ": ";
+  if (const std::string signal = SignalWatch::broken_off(); !signal.empty()) {
+    lead += signal + ": ";
+  } else if (timeout_ > std::chrono::seconds{0}) {
+    lead += "gave up after " + duration_text(timeout_) + ": ";
+  }
   return Failure{last.status == Exit::unreachable ? Exit::unreachable : Exit::busy, last.code, lead + last.message};
 }
 

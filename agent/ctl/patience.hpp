@@ -8,6 +8,8 @@
 
 /// Waiting for what is busy, up to a deadline, and saying meanwhile for what.
 ///
+/// A signal that is watched for (SignalWatch) ends the waiting as its deadline does.
+///
 /// Progress goes to stderr: on a terminal one line that is written over, elsewhere a line where the reason changes and every 15 s.
 /// Single-threaded.
 namespace ordinald::ctl {

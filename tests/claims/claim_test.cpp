@@ -3,6 +3,7 @@
 #include <sys/statvfs.h>
 
 #include <catch2/catch.hpp>
+#include <csignal>
 #include <cstdio>
 #include <stdexcept>
 
@@ -224,6 +225,14 @@ TEST_CASE("a claim that fails leaves nothing claimed, and one that is there alon
   CHECK_THAT(wrong.err, Contains("is no name of a systemd service"));
   nothing_is_left();
 
+  // Refused before anything was staged.
+  const fs::path image = bed.root() / "agent" / "pool" / (bed.volumes().at("data-db-0").id + ".img");
+  REQUIRE(fs::exists(image));
+  fs::rename(image, bed.root() / "away");
+  CHECK(bed.ctl({"claim", "db-0"}).status == 1);
+  nothing_is_left();
+  fs::rename(bed.root() / "away", image);
+
   OtherHolder other{bed, "wal-db-0"};  // data was published before that showed
   CHECK(bed.ctl({"claim", "db-0", "--timeout", "0"}).status == 4);
   nothing_is_left();
@@ -235,6 +244,25 @@ TEST_CASE("a claim that fails leaves nothing claimed, and one that is there alon
   CHECK(is_mounted("/srv/db-0/data"));
   CHECK(is_mounted("/srv/db-0/wal"));
   CHECK(bed.ctl({"unclaim", "db-0"}).status == 0);
+}
+
+TEST_CASE("a claim that a signal ends while it waits leaves nothing claimed", "[root]") {
+  ClaimBed bed;
+  bed.install("db", {{"volumeClaimTemplates", {{{"name", "data"}, {"size", "64MiB"}}, {{"name", "wal"}, {"size", "64MiB"}}}}});
+  REQUIRE(bed.ctl({"claim", "db-0"}).status == 0);
+  REQUIRE(bed.ctl({"unclaim", "db-0"}).status == 0);
+  OtherHolder other{bed, "wal-db-0"};
+  const auto [signal, name] = GENERATE(std::pair{SIGTERM, "TERM"}, std::pair{SIGINT, "INT"});
+  Running waiting = bed.start({"claim", "db-0", "--timeout", "86400"});
+  REQUIRE(waiting.prints("waiting"));
+  CHECK(is_mounted("/srv/db-0/data"));
+  REQUIRE(::kill(waiting.pid(), signal) == 0);
+  const Ended ended = waiting.wait();
+  CHECK(ended.status == 4);
+  CHECK_THAT(ended.err, Contains("db-0: broken off by SIG" + std::string{name} + ": ") && Contains("held by host/db-0"));
+  CHECK_FALSE(fs::exists("/srv/db-0"));
+  for (const char* left : {"db-0.json", "db-0.env", "data-db-0", "wal-db-0"}) CHECK_FALSE(fs::exists(bed.run_dir() / left));
+  other.let_go();
 }
 
 TEST_CASE("what a unit claimed no other unit claims or takes back", "[root]") {
