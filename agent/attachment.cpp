@@ -27,8 +27,9 @@ Result<Device> find_or_attach(const Core& core, Kernel& kernel, const mount::Poo
   }
   const auto attached = pool.attach(kernel, pool_volume(record));
   if (!attached) {
-    if (attached.error().code == ErrorCode::failed_precondition) {
-      TRYV(require_own_pool(core, kernel, pool));
+    const bool may_be_the_pool = attached.error().code == ErrorCode::failed_precondition;
+    if (const auto own = may_be_the_pool ? require_own_pool(core, kernel, pool) : mount::success(); !own) {
+      return mount::make_error(ErrorCode::unavailable, own.error().message);  // its disk may come yet: whoever waits goes on waiting
     }
     return attached.error();
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "agent/adoption_words.hpp"
 #include "agent/core.hpp"
 #include "agent/durable_file.hpp"
 #include "agent/strict_json.hpp"
@@ -31,7 +32,7 @@ Error not_the_pools(const Core& core, const std::string& pool, const std::string
                            "pool " + pool + ": its directory " + directory + " is not the one that it has had until now: " + why +
                                ". Is its file system mounted? Nothing is made, removed or recovered there. Where it is the right one, "
                                "because the pool was moved or begins anew: setfattr -n trusted.ordinald.pool -v " +
-                               mark + " " + directory);
+                               mark + " " + quoted(directory));
 }
 
 /// Not to have it on disk costs a look: with the next one it is known again.
@@ -153,9 +154,10 @@ Result<void> PoolMarks::keep(const std::string& pool, const std::string& mark, c
   }
   if (!is_mark(mark)) {
     return mount::make_error(ErrorCode::failed_precondition,
-                             "it bears " + describe(nlohmann::json(mark)) +
+                             directory + " bears " + describe(nlohmann::json(mark)) +
                                  ", which is no mark of an agent; take it off, and it gets one: setfattr -x "
-                                 "trusted.ordinald.pool");
+                                 "trusted.ordinald.pool " +
+                                 quoted(directory));
   }
   TRYV(write_file(state_dir_, marks_file, to_json(marks, directories), Durability::power_loss));
   marks_ = std::move(marks);

@@ -58,7 +58,7 @@ void check_not_there(FakeRig& rig) {
   CHECK(made.error().code == ErrorCode::unavailable);
   CHECK_THAT(made.error().message, Catch::Contains("Is its file system mounted?"));
   CHECK_FALSE(rig.manager->expand_volume({}, rig.id, {.required = 2 * gib}, {}));
-  refused(rig.stage(), ErrorCode::failed_precondition, "Is its file system mounted?");
+  refused(rig.stage(), ErrorCode::unavailable, "Is its file system mounted?");
   const auto room = rig.manager->get_capacity({}, {.capabilities = {rig.capability()}, .parameters = {}, .topology = {}});
   CHECK((room && room.value().available == 0));
   rig.manager->repair();
