@@ -101,12 +101,8 @@ std::optional<RecordStore::Damaged> RecordStore::find_damaged(const std::string&
 }
 
 std::optional<std::pair<std::string, RecordStore::Damaged>> RecordStore::find_damaged_named(const std::string& name) const {
-  const std::string like = make_volume_id(name);
-  const std::size_t length = like.size() - 8;
   const std::scoped_lock lock{mutex_};
-  const auto found = std::ranges::find_if(damaged_, [&](const auto& entry) {
-    return entry.first.size() == like.size() && entry.first.compare(0, length, like, 0, length) == 0;
-  });
+  const auto found = std::ranges::find_if(damaged_, [&](const auto& entry) { return is_id_for(entry.first, name); });
   return found == damaged_.end() ? std::nullopt : std::optional<std::pair<std::string, Damaged>>{*found};
 }
 

@@ -238,6 +238,12 @@ std::string make_volume_id(std::string_view name) {
   return id;
 }
 
+bool is_id_for(std::string_view id, std::string_view name) {
+  const std::string one = make_volume_id(name);
+  const std::size_t stem = one.rfind('-');
+  return is_made_id(id) && id.size() == one.size() && id.substr(0, stem) == std::string_view{one}.substr(0, stem);
+}
+
 bool is_made_id(std::string_view id) {
   constexpr std::size_t digits = 8;
   if (!is_volume_id(id) || id.size() <= digits + 1 || id[id.size() - digits - 1] != '-') {

@@ -85,6 +85,8 @@ bool is_volume_id(std::string_view id);
 
 /// A new id for a volume of that name: the name's safe characters, and 8 random hex digits, so that an id is never used twice.
 std::string make_volume_id(std::string_view name);
+/// Whether it could be one of this name.
+bool is_id_for(std::string_view id, std::string_view name);
 /// Whether it ends as those do: `-1a2b3c4d`.
 bool is_made_id(std::string_view id);
 
