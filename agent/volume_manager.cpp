@@ -214,7 +214,11 @@ Result<csi::ExpandResult> VolumeManager::expand_volume(const csi::CallContext& c
   });
 }
 
-std::string VolumeManager::token_for(const std::string& id) const { return id + "." + core_->digest.of({"page after", id}); }
+/// At most 128 bytes (CSI, size limits): an id that we made has 109.
+std::string VolumeManager::token_for(const std::string& id) const {
+  constexpr std::size_t digits = 16;
+  return id + "." + core_->digest.of({"page after", id}).substr(0, digits);
+}
 
 Result<std::vector<std::string>> VolumeManager::ids_after(const std::string& token) const {
   std::string after;

@@ -466,6 +466,20 @@ TEST_CASE("pages survive changes between them, and a strange token is refused") 
   }
 }
 
+TEST_CASE("a page's token has at most 128 bytes, however long the names are, and leads on") {
+  Rig rig;
+  const std::string longest(128, 'n');
+  REQUIRE(rig.create(longest + "a"));
+  REQUIRE(rig.create(longest + "b"));
+  const auto first = rig.manager->list_volumes({}, {.max_entries = 1, .starting_token = {}});
+  REQUIRE(first);
+  CHECK(first.value().next.size() <= 128);
+  const auto second = rig.manager->list_volumes({}, {.max_entries = 1, .starting_token = first.value().next});
+  REQUIRE(second);
+  CHECK(second.value().entries.size() == 1);
+  CHECK(second.value().next.empty());
+}
+
 TEST_CASE("a read-only flag that a dead owner left on the loop's number is taken away") {
   Rig rig;
   REQUIRE(rig.create());
