@@ -316,26 +316,15 @@ Result<void> Ledger::load() {
 }
 
 void Ledger::index(const std::string& id, const VolumeState& state) {
+  const auto for_each_path = [](const VolumeState& of, const auto& visit) {
+    std::ranges::for_each(of.found, visit, &FoundMount::path);
+    std::ranges::for_each(of.stages, visit, &Stage::path);
+    std::ranges::for_each(of.publications, visit, &Publication::target);
+  };
   if (const auto old = states_.find(id); old != states_.end()) {
-    for (const Stage& stage : old->second.stages) {
-      owners_.erase(stage.path);
-    }
-    for (const Publication& publication : old->second.publications) {
-      owners_.erase(publication.target);
-    }
-    for (const FoundMount& found : old->second.found) {
-      owners_.erase(found.path);
-    }
+    for_each_path(old->second, [&](const std::string& path) { owners_.erase({path, id}); });
   }
-  for (const FoundMount& found : state.found) {
-    owners_[found.path] = id;
-  }
-  for (const Stage& stage : state.stages) {
-    owners_[stage.path] = id;
-  }
-  for (const Publication& publication : state.publications) {
-    owners_[publication.target] = id;
-  }
+  for_each_path(state, [&](const std::string& path) { owners_.emplace(path, id); });
 }
 
 VolumeState Ledger::state(const std::string& id) const {
@@ -349,10 +338,13 @@ std::map<std::string, VolumeState> Ledger::all() const {
   return states_;
 }
 
-std::string Ledger::owner_of(const std::string& path) const {
+std::string Ledger::owner_of(const std::string& path, const std::string& besides) const {
   const std::scoped_lock lock{mutex_};
-  const auto found = owners_.find(path);
-  return found == owners_.end() ? std::string{} : found->second;
+  auto owner = owners_.lower_bound({path, {}});
+  while (owner != owners_.end() && owner->first == path && owner->second == besides) {
+    ++owner;
+  }
+  return owner == owners_.end() || owner->first != path ? std::string{} : owner->second;
 }
 
 Result<void> Ledger::write(const std::string& id, const VolumeState& state) const {

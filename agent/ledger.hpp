@@ -5,8 +5,10 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "agent/holder.hpp"
@@ -115,8 +117,9 @@ class Ledger {
   [[nodiscard]] VolumeState state(const std::string& id) const;
   [[nodiscard]] std::map<std::string, VolumeState> all() const;
   [[nodiscard]] const std::vector<std::string>& unreadable() const { return unreadable_; }
-  /// Which volume has this path as a target or a staging path; empty: none.
-  [[nodiscard]] std::string owner_of(const std::string& path) const;
+  /// Which volume has this path as a target or a staging path, `besides` left out; empty: none. (Two have it where a raw block device,
+  /// whose ledger was lost, is published from the staging path of another.)
+  [[nodiscard]] std::string owner_of(const std::string& path, const std::string& besides = {}) const;
 
   /// Written before it returns; an empty state removes the file. resource_exhausted: no room, and nothing has changed.
   Result<void> save(const std::string& id, const VolumeState& state);
@@ -137,7 +140,7 @@ class Ledger {
   const std::string key_id_;
   mutable std::mutex mutex_;
   std::map<std::string, VolumeState> states_;
-  std::map<std::string, std::string> owners_;
+  std::set<std::pair<std::string, std::string>> owners_;  ///< of paths: the path, the volume
   std::vector<std::string> unreadable_;
 };
 

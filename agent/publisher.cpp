@@ -202,7 +202,7 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
   if (!bind) {
     return bind.error();
   }
-  if (const std::string owner = core_.ledger->owner_of(args.target_path); !owner.empty() && owner != args.volume_id) {
+  if (const std::string owner = core_.ledger->owner_of(args.target_path, args.volume_id); !owner.empty()) {
     return refuse(args.target_path + " is in use by volume " + owner);
   }
   if (state.stage_at(args.target_path) != nullptr) {
@@ -223,8 +223,10 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
     TRYV(core_.ledger->save(args.volume_id, state));
   }
   auto visible = make_visible(args, *kernel, state, bind.value());
-  if (!visible && visible.error().code != ErrorCode::unavailable && verdict.value() == PublishVerdict::fresh &&
-      !may_be_there(*kernel, args.target_path, state)) {
+  // What was found mounted at the target holds the volume as it was found: this call, which is refused, tells nothing of it.
+  const bool was_found = before.found_at(args.target_path) != nullptr;
+  if (!visible && verdict.value() == PublishVerdict::fresh &&
+      (was_found || (visible.error().code != ErrorCode::unavailable && !may_be_there(*kernel, args.target_path, state)))) {
     if (auto saved = core_.ledger->save(args.volume_id, before); !saved) {
       core_.log->warn("{}", saved.error().message);
     }
@@ -289,7 +291,7 @@ Result<void> Publisher::unpublish_unknown(const csi::UnpublishArgs& args, Kernel
   }
   const bool found = known.found_at(args.target_path) != nullptr;
   // Another volume's target stays as it is, also where its device has got the number that this one's had.
-  if (const std::string owner = core_.ledger->owner_of(args.target_path); !found && !owner.empty() && (plain || owner != args.volume_id)) {
+  if (const std::string owner = core_.ledger->owner_of(args.target_path, args.volume_id); !found && !owner.empty()) {
     return mount::success();
   }
   mount::Expected expected;

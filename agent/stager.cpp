@@ -129,7 +129,7 @@ Result<void> Stager::stage(const csi::StageArgs& args) {
     keep_thick(core_, *kernel, *request.pool, request.record, *state.device);
     return grow_if_pending(request, *kernel, state);
   }
-  if (const std::string owner = core_.ledger->owner_of(args.staging_path); !owner.empty() && owner != args.volume_id) {
+  if (const std::string owner = core_.ledger->owner_of(args.staging_path, args.volume_id); !owner.empty()) {
     return refuse(args.staging_path + " is in use by volume " + owner);
   }
   return request.stage.block ? stage_block(request, *kernel, state) : stage_mount(request, *kernel, state);
@@ -282,7 +282,8 @@ void Stager::served_as_it_is(const std::string& id, const std::string& why) {
 /// Where it can't be grown, it is served all the same, as it is: the next stage tries again, a NodeExpandVolume says why not, and health
 /// says GrowthPending until then.
 Result<void> Stager::grow_if_pending(Request& request, Kernel& kernel, const VolumeState& state) {
-  if (request.stage.block || request.stage.read_only || !state.device) {
+  const Stage* staged = state.stage_at(request.stage.path);  // which may have been found mounted otherwise than is asked for
+  if (staged == nullptr || staged->block || staged->read_only || !state.device) {
     return mount::success();
   }
   const bool can = state.fs_type != "ext4" || core_.grows_mounted_ext4;

@@ -209,6 +209,28 @@ TEST_CASE("a lost ledger: a publish that is refused does not tell how the volume
   CHECK(rig.stage());
 }
 
+TEST_CASE("a lost ledger: a publish that is refused does not tell how the volume was published") {
+  FakeRig rig;
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.publish());
+  rig.manager.reset();
+  std::filesystem::remove_all(rig.run_dir() + "/ledger");
+  rig.crash();
+  const auto multi = rig.capability(AccessMode::single_node_multi_writer);
+  refused(rig.manager->publish({}, {.volume_id = rig.id,
+                                    .staging_path = "/stage",
+                                    .target_path = "/pods/a",
+                                    .capability = multi,
+                                    .readonly = true,
+                                    .publish_context = {},
+                                    .volume_context = {}}),
+          ErrorCode::failed_precondition, "/pods/a");
+  refused(rig.publish("/pods/b", AccessMode::single_node_multi_writer), ErrorCode::failed_precondition, "/pods/a");
+  REQUIRE(rig.unpublish());
+  CHECK(rig.publish("/pods/b", AccessMode::single_node_multi_writer));
+}
+
 TEST_CASE("a lost ledger: what was found mounted and is no more keeps nobody from having the volume as the other") {
   FakeRig rig;
   rig.block = GENERATE(false, true);
@@ -312,6 +334,29 @@ TEST_CASE("a lost ledger: what was found mounted and is no more, nor its device,
   detach_behind_its_back(rig);
   CHECK(rig.unstage("/stage2"));
   CHECK(std::filesystem::is_empty(rig.run_dir() + "/ledger"));
+}
+
+TEST_CASE("a lost ledger: nothing grows at a staging path that was found mounted for reading only") {
+  FakeRig rig;
+  rig.fs_type = "xfs";
+  REQUIRE(rig.create());
+  REQUIRE(rig.stage());
+  REQUIRE(rig.unstage());
+  REQUIRE(rig.stage(AccessMode::multi_node_reader_only));
+  rig.manager.reset();
+  std::filesystem::remove_all(rig.run_dir() + "/ledger");
+  rig.crash();
+  REQUIRE(rig.manager->publish({}, {.volume_id = rig.id,
+                                    .staging_path = "/stage",
+                                    .target_path = "/pods/a",
+                                    .capability = rig.capability(),
+                                    .readonly = true,
+                                    .publish_context = {},
+                                    .volume_context = {}}));
+  refused(node_expand(rig, "/pods/a", 2 * gib), ErrorCode::failed_precondition, "for reading only");
+  REQUIRE(rig.stage());
+  CHECK_THAT(rig.reasons(), !Catch::Contains("GrowthPending"));
+  refused(node_expand(rig, "/stage", 2 * gib), ErrorCode::failed_precondition, "for reading only");
 }
 
 TEST_CASE("a lost ledger: nothing grows for a path that was found mounted and is no more") {

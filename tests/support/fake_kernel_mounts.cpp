@@ -322,6 +322,9 @@ Result<std::uint64_t> FakeKernel::grow_filesystem(const GrowRequest& request) {
     if (content.size >= loop->size) {
       return content.size;
     }
+    if (state.path_info(at).read_only) {
+      return errno_error(ErrorCode::failed_precondition, EROFS, "growing what is mounted for reading only at " + request.path);
+    }
     if (request.fs_type == "ext4" && !state.can_grow_mounted_ext4) {
       return errno_error(ErrorCode::failed_precondition, EPERM, "growing ext4 on " + request.device.path + " while it is mounted");
     }
