@@ -57,9 +57,11 @@ Result<std::uint64_t> grow_ext4(int directory, int device_fd, const GrowRequest&
   if (::ioctl(directory, ext4_resize, &blocks) != 0) {
     const int error = errno;
     if (error == EPERM) {
-      return errno_error(
-          ErrorCode::failed_precondition, error,
-          what(request, device_size) + " needs CAP_SYS_RESOURCE while it is mounted; without it, it grows at its next stage");
+      return errno_error(ErrorCode::failed_precondition, error,
+                         what(request, device_size) +
+                             " needs CAP_SYS_RESOURCE and a filesystem without errors while it is mounted (see dmesg); otherwise it grows "
+                             "at its next stage, "
+                             "which checks it: unpublish and unstage it, and stage it again");
     }
     if (error == EOPNOTSUPP || error == EINVAL || error == ENOTTY) {
       return errno_error(ErrorCode::failed_precondition, error, what(request, device_size) + " (this ext4 can't grow while mounted)");
@@ -142,9 +144,7 @@ Result<std::uint64_t> grow_btrfs(int directory, const GrowRequest& request, std:
   return FilesystemSize{.size = after.size, .unusable_tail = size.unusable_tail}.on_device(device_size);
 }
 
-}  // namespace
-
-Result<std::uint64_t> grow_mounted(const GrowRequest& request) {
+Result<std::uint64_t> grow_by_type(const GrowRequest& request) {
   TRY(const auto device_fd, open_verified(request.device, O_RDONLY));
   TRY(const auto device, describe_open_device(device_fd.get(), request.device.path));
   if (request.fs_type == "btrfs") {
@@ -162,6 +162,18 @@ Result<std::uint64_t> grow_mounted(const GrowRequest& request) {
     return grow_xfs(directory.get(), device_fd.get(), request, device.size);
   }
   return make_error(ErrorCode::invalid_argument, "no way to grow a filesystem of type " + request.fs_type);
+}
+
+}  // namespace
+
+Result<std::uint64_t> grow_mounted(const GrowRequest& request) {
+  auto grown = grow_by_type(request);
+  if (!grown && grown.error().sys_errno == EROFS) {
+    Error error = grown.error();
+    error.code = ErrorCode::failed_precondition;
+    return error;
+  }
+  return grown;
 }
 
 }  // namespace ordinald::mount

@@ -159,9 +159,13 @@ Result<UniqueFd> make_mount(const MountRequest& request) {
 
 namespace {
 
-/// What the superblock of an xfs says; 0 where it can't be told.
+/// What the superblock of an xfs says; 0 where it can't be told. XFS writes it past the device's page cache, which somebody (udev) may have
+/// kept since: that is dropped.
 std::uint64_t xfs_size_on(const Device& device) {
   const auto fd = open_verified(device, O_RDONLY);
+  if (fd) {
+    ::posix_fadvise(fd.value().get(), 0, 0, POSIX_FADV_DONTNEED);
+  }
   const auto size = fd ? read_filesystem_size(fd.value().get(), "xfs") : fd.error();
   return size ? size.value().size : 0;
 }

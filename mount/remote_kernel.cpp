@@ -1,5 +1,6 @@
 #include "mount/remote_kernel.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -15,6 +16,9 @@ using std::chrono::system_clock;
 
 /// A tool ends by its own deadline; this much later its worker must have reaped it.
 constexpr std::chrono::seconds tool_grace{10};
+
+/// An adoption writes back first what is still in memory of a file that may just have been copied.
+constexpr std::chrono::minutes adoption_deadline{10};
 
 /// What a verb works on, of its first argument, for the text of an error.
 std::string object_of(const std::string& path) { return path; }
@@ -100,7 +104,9 @@ Result<ImageInfo> RemoteKernel::create_image(const ImageSpec& spec) { return cal
 Result<std::optional<ImageInfo>> RemoteKernel::inspect_image(const ImageRef& image) { return call<&Kernel::inspect_image>(image); }
 Result<ImageInfo> RemoteKernel::resize_image(const ImageSpec& spec) { return call<&Kernel::resize_image>(spec); }
 Result<void> RemoteKernel::relabel_image(const ImageSpec& spec) { return call<&Kernel::relabel_image>(spec); }
-Result<ImageInfo> RemoteKernel::adopt_image(const AdoptRequest& request) { return call<&Kernel::adopt_image>(request); }
+Result<ImageInfo> RemoteKernel::adopt_image(const AdoptRequest& request) {
+  return call_within<&Kernel::adopt_image>(std::max<std::chrono::milliseconds>(pool_.options_.verb_deadline, adoption_deadline), request);
+}
 Result<void> RemoteKernel::remove_image(const ImageRef& image) { return call<&Kernel::remove_image>(image); }
 Result<PoolDirectory> RemoteKernel::open_pool(const std::string& directory) {
   auto opened = call<&Kernel::open_pool>(directory);

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "mount/crash_point.hpp"
 #include "mount/mount_target.hpp"
@@ -18,6 +20,21 @@ namespace {
 int write_back(const std::string& path) {
   const UniqueFd fd{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
   return fd && ::syncfs(fd.get()) == 0 ? 0 : errno;
+}
+
+/// umount2(2): 0, or an errno. One that is busy is tried again for a second: whoever merely looks at a file system has it open for a moment
+/// (udev, df, our own health).
+int unmount_one(const std::string& path) {
+  using std::chrono::milliseconds;
+  for (milliseconds wait{1};; wait *= 2) {
+    if (::umount2(path.c_str(), UMOUNT_NOFOLLOW) == 0) {
+      return 0;
+    }
+    if (errno != EBUSY || wait > milliseconds{512}) {
+      return errno;
+    }
+    std::this_thread::sleep_for(wait);
+  }
 }
 
 /// Unmounts from the top down; answers what is at the path once no mount is. `lost` is the errno of a failed write-back.
@@ -35,8 +52,7 @@ Result<PathInfo> unmount_all(const UnmountRequest& request, int& lost) {
     if (request.write_back && lost == 0) {
       lost = write_back(request.path);
     }
-    if (::umount2(request.path.c_str(), UMOUNT_NOFOLLOW) != 0) {
-      const int error = errno;
+    if (const int error = unmount_one(request.path); error != 0) {
       if (error == EBUSY) {
         return errno_error(ErrorCode::failed_precondition, error,
                            "unmounting " + request.path +

@@ -40,6 +40,13 @@ void expect_growth(ContractNode& node, const std::string& type, std::uint64_t si
   CHECK(value(kernel.grow_filesystem({.device = at.device, .fs_type = type, .path = at.path})) == size);
   const std::uint64_t before = value(kernel.usage(at.path, at.expected)).total;
   const Device device = enlarge(node, at.device, "v", larger);
+  const std::string for_reading = node.work() + "/for-reading";
+  value(kernel.bind({.source = at.path,
+                     .expected = at.expected,
+                     .target = for_reading,
+                     .kind = mount::TargetKind::directory,
+                     .attributes = {.read_only = true}}));
+  refused(kernel.grow_filesystem({.device = device, .fs_type = type, .path = for_reading}), ErrorCode::failed_precondition);
   CHECK(value(kernel.grow_filesystem({.device = device, .fs_type = type, .path = at.path})) == larger);
   CHECK(value(kernel.grow_filesystem({.device = device, .fs_type = type, .path = at.path})) == larger);
   CHECK(value(kernel.usage(at.path, at.expected)).total > before);

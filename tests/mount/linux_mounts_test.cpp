@@ -5,13 +5,18 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <chrono>
 #include <fstream>
+#include <future>
+#include <thread>
 
 #include "mount/crash_point.hpp"
 #include "mount/mount_words.hpp"
@@ -151,6 +156,29 @@ TEST_CASE("a bind has its attributes and nothing else's, and a repeated one chan
   request.target = node.work("target");
   refused(node.kernel().bind(request), ErrorCode::failed_precondition);
   CHECK_FALSE(std::filesystem::exists(node.work("target")));
+}
+
+TEST_CASE("a mount that somebody looks at for a moment is unmounted all the same", "[root]") {
+  LinuxNode node;
+  const auto volume = node.volume("v", "ext4");
+  must(node.mount(volume, "stage"));
+  UniqueFd look{::open(node.work("stage").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
+  REQUIRE(look);
+  std::atomic<pid_t> tid = 0;
+  auto unmounting = std::async(std::launch::async, [&] {
+    tid = static_cast<pid_t>(::syscall(SYS_gettid));
+    return node.kernel().unmount({.path = node.work("stage"), .expected = volume.expected(), .remove = false});
+  });
+  const auto waits = [&] {
+    std::ifstream file{"/proc/self/task/" + std::to_string(tid) + "/syscall"};
+    long number = -1;
+    return (file >> number) && number == SYS_clock_nanosleep;
+  };
+  while (unmounting.wait_for(std::chrono::seconds{0}) != std::future_status::ready && (tid == 0 || !waits())) {
+    std::this_thread::yield();
+  }
+  look.reset();
+  must(unmounting.get());
 }
 
 TEST_CASE("a block target is the device's node, and read-only is the device's own", "[root]") {
