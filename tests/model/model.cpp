@@ -627,6 +627,13 @@ std::vector<Volume> after(const Volume& volume, const Call& call, const Answer& 
           break;
       }
     }
+    if (call.verb == Verb::publish) {  // what it told of the staging is kept, and it is not there
+      for (std::size_t i = 1, done = result.size(); i < done; ++i) {
+        Volume told = result[i];
+        std::erase_if(told.published, [&](const Published& publication) { return publication.target == call.target; });
+        result.push_back(std::move(told));
+      }
+    }
     // Its first half: the format, the growth of the device.
     if (call.verb == Verb::stage && is_known(volume, call)) {
       std::ranges::copy(after_stage(volume, call, Code::failed_precondition, environment), std::back_inserter(result));
@@ -819,7 +826,7 @@ std::string disagreement(Volume& volume, const Facts& facts, const std::set<std:
   const bool seen = std::ranges::any_of(
                         volume.staged, [&](const Staged& s) { return is_found_ready(volume, s) || (s.known && (s.block || s.present)); }) ||
                     std::ranges::any_of(volume.published, [](const Published& p) { return p.known && p.present; });
-  if (loops > 1 || (loops == 1 && (volume.device_gone || (!wanted && !volume.loose_loop))) || (loops == 0 && seen && !volume.device_gone)) {
+  if (loops > 1 || (loops == 1 && (volume.device_gone || !wanted) && !volume.loose_loop) || (loops == 0 && seen && !volume.device_gone)) {
     return "it has " + std::to_string(loops) + " loop devices";
   }
   if (facts.sees_filesystems && volume.content != Volume::Content::raw &&
