@@ -317,14 +317,14 @@ Result<void> Ledger::load() {
 
 void Ledger::index(const std::string& id, const VolumeState& state) {
   const auto for_each_path = [](const VolumeState& of, const auto& visit) {
-    std::ranges::for_each(of.found, visit, &FoundMount::path);
-    std::ranges::for_each(of.stages, visit, &Stage::path);
-    std::ranges::for_each(of.publications, visit, &Publication::target);
+    std::ranges::for_each(of.found, [&](const FoundMount& found) { visit(found.path, false); });
+    std::ranges::for_each(of.stages, [&](const Stage& stage) { visit(stage.path, true); });
+    std::ranges::for_each(of.publications, [&](const Publication& publication) { visit(publication.target, true); });
   };
   if (const auto old = states_.find(id); old != states_.end()) {
-    for_each_path(old->second, [&](const std::string& path) { owners_.erase({path, id}); });
+    for_each_path(old->second, [&](const std::string& path, bool /*asked*/) { owners_.erase({path, id}); });
   }
-  for_each_path(state, [&](const std::string& path) { owners_.emplace(path, id); });
+  for_each_path(state, [&](const std::string& path, bool asked) { owners_[{path, id}] = asked; });
 }
 
 VolumeState Ledger::state(const std::string& id) const {
@@ -338,13 +338,14 @@ std::map<std::string, VolumeState> Ledger::all() const {
   return states_;
 }
 
-std::string Ledger::owner_of(const std::string& path, const std::string& besides) const {
+std::string Ledger::owner_of(const std::string& path, const std::string& besides, Owns owns) const {
   const std::scoped_lock lock{mutex_};
-  auto owner = owners_.lower_bound({path, {}});
-  while (owner != owners_.end() && owner->first == path && owner->second == besides) {
-    ++owner;
+  for (auto owner = owners_.lower_bound({path, {}}); owner != owners_.end() && owner->first.first == path; ++owner) {
+    if (owner->first.second != besides && (owner->second || owns == Owns::also_found)) {
+      return owner->first.second;
+    }
   }
-  return owner == owners_.end() || owner->first != path ? std::string{} : owner->second;
+  return {};
 }
 
 Result<void> Ledger::write(const std::string& id, const VolumeState& state) const {

@@ -5,7 +5,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -117,9 +116,10 @@ class Ledger {
   [[nodiscard]] VolumeState state(const std::string& id) const;
   [[nodiscard]] std::map<std::string, VolumeState> all() const;
   [[nodiscard]] const std::vector<std::string>& unreadable() const { return unreadable_; }
-  /// Which volume has this path as a target or a staging path, `besides` left out; empty: none. (Two have it where a raw block device,
-  /// whose ledger was lost, is published from the staging path of another.)
-  [[nodiscard]] std::string owner_of(const std::string& path, const std::string& besides = {}) const;
+  /// Which volume has this path as a target or a staging path, `besides` left out; empty: none. What was found mounted there when a ledger
+  /// was lost may be there no more: who is about to mount something asks without it, the kernel tells.
+  enum class Owns { by_a_call, also_found };
+  [[nodiscard]] std::string owner_of(const std::string& path, const std::string& besides = {}, Owns owns = Owns::also_found) const;
 
   /// Written before it returns; an empty state removes the file. resource_exhausted: no room, and nothing has changed.
   Result<void> save(const std::string& id, const VolumeState& state);
@@ -140,7 +140,7 @@ class Ledger {
   const std::string key_id_;
   mutable std::mutex mutex_;
   std::map<std::string, VolumeState> states_;
-  std::set<std::pair<std::string, std::string>> owners_;  ///< of paths: the path, the volume
+  std::map<std::pair<std::string, std::string>, bool> owners_;  ///< of a path, the volume: whether by a call
   std::vector<std::string> unreadable_;
 };
 

@@ -130,13 +130,15 @@ Result<mount::BindRequest> Publisher::bind_request(const csi::PublishArgs& args,
 }
 
 /// Of the mounts that were found when the ledger was lost, this call tells what two of them are: the staging path's, and the target's.
-void Publisher::claim_found(const csi::PublishArgs& args, VolumeState& state) {
+void Publisher::claim_found(const csi::PublishArgs& args, VolumeState& state) const {
   const bool block = args.capability.block;
   const FoundMount* at_staging = state.found_at(args.staging_path);
   const FoundMount* at_target = state.found_at(args.target_path);
   const Stage* ready = state.found_ready();
   const bool published_as_block = block && (ready != nullptr || std::ranges::any_of(state.found, &FoundMount::block));
-  if (state.stage_at(args.staging_path) == nullptr && (published_as_block || (!block && at_staging != nullptr && !at_staging->block))) {
+  const bool anothers = !core_.ledger->owner_of(args.staging_path, args.volume_id, Ledger::Owns::by_a_call).empty();
+  if (!anothers && state.stage_at(args.staging_path) == nullptr &&
+      (published_as_block || (!block && at_staging != nullptr && !at_staging->block))) {
     state.stages.push_back(Stage{.path = args.staging_path,
                                  .block = block,
                                  .mode = args.capability.mode,
@@ -202,7 +204,7 @@ Result<void> Publisher::publish(const csi::PublishArgs& args) {
   if (!bind) {
     return bind.error();
   }
-  if (const std::string owner = core_.ledger->owner_of(args.target_path, args.volume_id); !owner.empty()) {
+  if (const std::string owner = core_.ledger->owner_of(args.target_path, args.volume_id, Ledger::Owns::by_a_call); !owner.empty()) {
     return refuse(args.target_path + " is in use by volume " + owner);
   }
   if (state.stage_at(args.target_path) != nullptr) {
@@ -291,7 +293,8 @@ Result<void> Publisher::unpublish_unknown(const csi::UnpublishArgs& args, Kernel
   }
   const bool found = known.found_at(args.target_path) != nullptr;
   // Another volume's target stays as it is, also where its device has got the number that this one's had.
-  if (const std::string owner = core_.ledger->owner_of(args.target_path, args.volume_id); !found && !owner.empty()) {
+  const auto owns = plain ? Ledger::Owns::by_a_call : Ledger::Owns::also_found;
+  if (!found && !core_.ledger->owner_of(args.target_path, args.volume_id, owns).empty()) {
     return mount::success();
   }
   mount::Expected expected;

@@ -16,7 +16,7 @@ class Publisher {
   Result<void> unpublish(const csi::UnpublishArgs& args, const std::string& how = "unpublished");
 
  private:
-  static void claim_found(const csi::PublishArgs& args, VolumeState& state);
+  void claim_found(const csi::PublishArgs& args, VolumeState& state) const;
   Result<mount::BindRequest> bind_request(const csi::PublishArgs& args, const VolumeState& state, Publication& publication) const;
   Result<void> make_visible(const csi::PublishArgs& args, mount::Kernel& kernel, VolumeState& state, const mount::BindRequest& bind);
   Result<void> unpublish_unknown(const csi::UnpublishArgs& args, mount::Kernel& kernel, const std::string& how);

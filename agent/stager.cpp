@@ -129,7 +129,7 @@ Result<void> Stager::stage(const csi::StageArgs& args) {
     keep_thick(core_, *kernel, *request.pool, request.record, *state.device);
     return grow_if_pending(request, *kernel, state);
   }
-  if (const std::string owner = core_.ledger->owner_of(args.staging_path, args.volume_id); !owner.empty()) {
+  if (const std::string owner = core_.ledger->owner_of(args.staging_path, args.volume_id, Ledger::Owns::by_a_call); !owner.empty()) {
     return refuse(args.staging_path + " is in use by volume " + owner);
   }
   return request.stage.block ? stage_block(request, *kernel, state) : stage_mount(request, *kernel, state);

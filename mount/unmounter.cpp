@@ -22,15 +22,15 @@ int write_back(const std::string& path) {
   return fd && ::syncfs(fd.get()) == 0 ? 0 : errno;
 }
 
-/// umount2(2): 0, or an errno. One that is busy is tried again for a second: whoever merely looks at a file system has it open for a moment
-/// (udev, df, our own health).
+/// umount2(2): 0, or an errno. One that is busy is tried again for a quarter of a second: whoever merely looks at a file system has it open
+/// for a moment (udev, df, our own health).
 int unmount_one(const std::string& path) {
   using std::chrono::milliseconds;
   for (milliseconds wait{1};; wait *= 2) {
     if (::umount2(path.c_str(), UMOUNT_NOFOLLOW) == 0) {
       return 0;
     }
-    if (errno != EBUSY || wait > milliseconds{512}) {
+    if (errno != EBUSY || wait > milliseconds{128}) {
       return errno;
     }
     std::this_thread::sleep_for(wait);

@@ -255,6 +255,10 @@ Codes expected_publish(const Volume& volume, const Call& call) {
     verdict.must.insert(Code::failed_precondition);
   }
   const Staged* stage = staged_for(volume, call);
+  const Staged* said = volume.stage_at(call.staging);
+  if (call.staging_taken != Taken::no && call.block && (said == nullptr || !said->known)) {  // nobody would believe that it is this one's
+    (call.staging_taken == Taken::yes ? verdict.must : verdict.may).insert(Code::failed_precondition);
+  }
   if (stage == nullptr || !stage->present || volume.device_gone) {
     (call.block && volume.idle() && may_seem_ready(volume) ? verdict.may : verdict.must).insert(Code::failed_precondition);
   } else {

@@ -182,6 +182,12 @@ void Runner::prepare(Call& call, const std::vector<Call>& calls) const {
   } else if (litter_.contains(path) || orphans_.contains(path)) {
     call.obstacle = Obstacle::litter;
   }
+  call.taken = taken(path, call, calls);
+  call.staging_taken = call.verb == Verb::publish ? taken(call.staging, call, calls) : Taken::no;
+}
+
+Taken Runner::taken(const std::string& path, const Call& call, const std::vector<Call>& calls) const {
+  Taken result = Taken::no;
   for (int i = 0; i < volumes(); ++i) {
     for (const Volume& other : i == call.volume ? States{} : states_.at(static_cast<std::size_t>(i))) {
       const Staged* stage = other.stage_at(path);
@@ -189,17 +195,18 @@ void Runner::prepare(Call& call, const std::vector<Call>& calls) const {
       const bool sure =
           (stage != nullptr && stage->known && stage->present) || (publication != nullptr && publication->known && publication->present);
       if (sure && calls.size() == 1) {
-        call.taken = Taken::yes;
-      } else if ((stage != nullptr || publication != nullptr) && call.taken == Taken::no) {
-        call.taken = Taken::maybe;
+        result = Taken::yes;
+      } else if ((stage != nullptr || publication != nullptr) && result == Taken::no) {
+        result = Taken::maybe;
       }
     }
   }
   for (const Call& other : calls) {
-    if (other.volume != call.volume && path_of(other) == path && call.taken == Taken::no) {
-      call.taken = Taken::maybe;
+    if (other.volume != call.volume && (path_of(other) == path || other.staging == path) && result == Taken::no) {
+      result = Taken::maybe;
     }
   }
+  return result;
 }
 
 std::string Runner::play_calls(const Step& step) {

@@ -33,6 +33,7 @@ class Runner {
   using States = std::vector<Volume>;
   using Told = std::pair<Call, Answer>;
 
+  Taken taken(const std::string& path, const Call& call, const std::vector<Call>& calls) const;
   void prepare(Call& call, const std::vector<Call>& calls) const;
   std::string play_calls(const Step& step);
   /// The states of a volume that some order of these calls explains.

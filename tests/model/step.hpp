@@ -73,6 +73,7 @@ struct Call {
   // What the runner knows of the path when the call is made.
   Obstacle obstacle = Obstacle::none;
   Taken taken = Taken::no;
+  Taken staging_taken = Taken::no;  ///< publish: the staging path is another volume's
 };
 
 struct Answer {
