@@ -179,8 +179,9 @@ Result<void> save_what_is_left(Core& core, Kernel& kernel, const std::string& id
     if (!keep_history(core, id, state.past)) {
       after.past = std::move(state.past);
     }
-    if (!state.past_lost.empty() && device && lives_on(kernel, *device)) {
+    if ((!state.past_lost.empty() || !state.alive_options.empty()) && device && lives_on(kernel, *device)) {
       after.past_lost = std::move(state.past_lost);
+      after.alive_options = std::move(state.alive_options);
     }
     state = std::move(after);
   }

@@ -127,6 +127,7 @@ void forget_digests(VolumeState& state) {
     forget(stage.flags_digest);
     forget(stage.options_digest);
   }
+  forget(state.alive_options);
   for (Publication& publication : state.publications) {
     forget(publication.flags_digest);
   }
@@ -213,6 +214,9 @@ std::string to_json(const VolumeState& state, std::string_view boot_id, std::str
   if (!state.past_lost.empty()) {
     file["pastLost"] = state.past_lost;
   }
+  if (!state.alive_options.empty()) {
+    file["aliveOptions"] = state.alive_options;
+  }
   // One line, and its checksum: a flipped bit in a path or a mode is good JSON all the same, and would let a second writer in.
   const std::string line = file.dump(-1, ' ', false, json::error_handler_t::replace);
   return line + "\n" + crc32_hex(line) + "\n";
@@ -253,6 +257,7 @@ Result<std::optional<VolumeState>> parse_state(std::string_view text, std::strin
     }
     state.past_lost = file.value("pastLost", std::string{});
     state.no_growth = file.value("noGrowth", std::string{});
+    state.alive_options = file.value("aliveOptions", std::string{});
     if (file.contains("found")) {
       for (const json& found : file.at("found")) {
         state.found.push_back(to_found(found));

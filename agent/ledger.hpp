@@ -77,6 +77,8 @@ struct VolumeState {
   std::string past_lost;     ///< since when it is not known who had it before, the ledger being lost; empty: it is known
   std::string refusal;       ///< why the last stage was refused for what is on the device; empty once one went well
   std::string no_growth;     ///< why its filesystem could not be grown the last time; empty once it could, or need not
+  /// Unstaged, and its filesystem lives on in somebody's mount namespace: the digest of the options that it has there.
+  std::string alive_options;
 
   [[nodiscard]] const Stage* stage_at(std::string_view path) const;
   [[nodiscard]] const Publication* publication_at(std::string_view target) const;
@@ -92,7 +94,7 @@ struct VolumeState {
   /// Whether it is mounted or held anywhere.
   [[nodiscard]] bool in_use() const { return !stages.empty() || !publications.empty() || !found.empty(); }
   [[nodiscard]] bool empty() const {
-    return !device && !in_use() && refusal.empty() && no_growth.empty() && past.empty() && past_lost.empty();
+    return !device && !in_use() && refusal.empty() && no_growth.empty() && past.empty() && past_lost.empty() && alive_options.empty();
   }
   /// What a mount of this volume looks like.
   [[nodiscard]] mount::Expected expected_mount() const;

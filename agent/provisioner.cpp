@@ -169,7 +169,7 @@ Result<std::shared_ptr<const VolumeRecord>> Provisioner::recover_named(const csi
                                                                        const std::vector<PoolView>& pools) {
   for (const PoolView& view : pools) {
     for (const mount::PoolImage& image : view.usage.images) {
-      const std::string& id = image.volume_id;
+      const std::string id = image.trouble.empty() ? image.volume_id : image.file.substr(0, image.file.rfind('.'));
       const auto pool = core_.pools.find(view.pool->name);
       if (pool == core_.pools.end() || !is_id_for(id, name) || image.file != id + ".img" || core_.records->find(id) != nullptr) {
         continue;

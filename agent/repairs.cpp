@@ -98,6 +98,11 @@ void Repairs::recover_records(const std::stop_token& stop) {
   for (const PoolView& view : core_.view_pools()) {
     for (const mount::PoolImage& image : view.usage.images) {
       const std::string path = view.pool->directory + "/" + image.file;
+      if (!image.trouble.empty()) {
+        core_.repairs.reported("pool " + view.pool->name + ": " + image.trouble +
+                               "; it is left alone: check the file system below the pool");
+        continue;
+      }
       if (is_device_copy(image.file)) {
         core_.repairs.reported("pool " + view.pool->name + ": " + describe_device_copy(path) + "; if nobody does", "rm " + quoted(path));
         continue;

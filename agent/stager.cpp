@@ -228,6 +228,12 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
   if (!ready) {
     return undo.with(ready.error(), record.content == Content::formatting);
   }
+  if (ready.value().alive && !state.in_use()) {
+    if (auto same = refuse_other_options(request, kernel, state, device); !same) {
+      return undo.with(same.error());
+    }
+  }
+  state.alive_options.clear();
   state.device = device;
   state.fs_type = request.stage.fs_type;
   state.fs_uuid = ready.value().uuid;
@@ -273,6 +279,23 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
     return grow_if_pending(request, kernel, state);
   }
   return mount::success();
+}
+
+/// Of a filesystem that is mounted already the kernel takes no other options, and says nothing of it. It may be so where we see no mount of
+/// it: in somebody's mount namespace.
+Result<void> Stager::refuse_other_options(const Request& request, Kernel& kernel, const VolumeState& state, const Device& device) {
+  const std::string& asked = request.stage.options_digest;
+  if (request.flags.options.empty() || state.alive_options == asked || state.alive_options == unknown_digest) {
+    return mount::success();
+  }
+  std::string who;
+  if (const auto pins = kernel.pins(device)) {
+    for (const mount::Pin& pin : pins.value()) {
+      who += (who.empty() ? ": process " : "; process ") + std::to_string(pin.pid) + " (" + pin.command + ") has it at " + pin.mount_point;
+    }
+  }
+  return refuse("its filesystem is still mounted elsewhere, with other mount_flags than are asked for now, and Linux would ignore these" +
+                who + ". Wait for that to end, or end it; then stage it again");
 }
 
 void Stager::served_as_it_is(const std::string& id, const std::string& why) {
@@ -343,6 +366,7 @@ Result<void> Stager::unstage(const csi::UnstageArgs& args) {
       }
     }
   }
+  state.alive_options = stage != nullptr ? stage->options_digest : std::string{};
   std::erase_if(state.stages, [&](const Stage& entry) { return entry.path == args.staging_path; });
   state.forget_found(args.staging_path);
   state.forget_ready();

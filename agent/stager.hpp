@@ -22,6 +22,8 @@ class Stager {
   Result<void> stage_mount(Request& request, mount::Kernel& kernel, VolumeState& state);
   static Error with_repair(Error error, const Request& request);
   Result<void> grow_if_pending(Request& request, mount::Kernel& kernel, const VolumeState& state);
+  static Result<void> refuse_other_options(const Request& request, mount::Kernel& kernel, const VolumeState& state,
+                                           const mount::Device& device);
   void served_as_it_is(const std::string& id, const std::string& why);
 
   Core& core_;

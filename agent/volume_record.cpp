@@ -222,16 +222,25 @@ bool is_volume_id(std::string_view id) {
   return !id.empty() && id.size() <= 128 && id.front() != '.' && std::ranges::all_of(id, safe);
 }
 
-std::string make_volume_id(std::string_view name) {
-  std::string id;
+namespace {
+
+/// What an id of this name begins with.
+std::string id_stem(std::string_view name) {
+  std::string stem;
   for (const char c : name) {
-    if (id.size() >= 100) {
+    if (stem.size() >= 100) {
       break;
     }
-    const bool keep = is_volume_id(std::string_view{&c, 1}) || (c == '.' && !id.empty());
-    id += keep ? c : '_';
+    const bool keep = is_volume_id(std::string_view{&c, 1}) || (c == '.' && !stem.empty());
+    stem += keep ? c : '_';
   }
-  id += '-';
+  return stem + '-';
+}
+
+}  // namespace
+
+std::string make_volume_id(std::string_view name) {
+  std::string id = id_stem(name);
   for (const std::uint8_t byte : random_bytes<4>()) {
     append_hex(id, byte);
   }
@@ -239,9 +248,9 @@ std::string make_volume_id(std::string_view name) {
 }
 
 bool is_id_for(std::string_view id, std::string_view name) {
-  const std::string one = make_volume_id(name);
-  const std::size_t stem = one.rfind('-');
-  return is_made_id(id) && id.size() == one.size() && id.substr(0, stem) == std::string_view{one}.substr(0, stem);
+  constexpr std::size_t digits = 8;
+  const std::string stem = id_stem(name);
+  return is_made_id(id) && id.size() == stem.size() + digits && id.starts_with(stem);
 }
 
 bool is_made_id(std::string_view id) {

@@ -365,20 +365,23 @@ Result<PoolUsage> inspect_pool_directory(const std::string& directory) {
       if (errno == ENOENT) {
         continue;  // removed while we looked
       }
-      return errno_error(errno, "looking at " + path);
+      result.images.push_back({.file = name, .trouble = errno_error(errno, "looking at " + path).message});  // one must not cost all
+      continue;
     }
     if (!S_ISREG(status.st_mode)) {
       continue;
     }
     auto volume_id = read_attribute(path);
     if (!volume_id) {
-      if (volume_id.error().sys_errno == ENOENT) {
-        continue;
+      if (volume_id.error().sys_errno != ENOENT) {
+        const ImageInfo info = to_info(status, {});
+        result.images.push_back({.file = name, .size = info.size, .allocated = info.allocated, .trouble = volume_id.error().message});
       }
-      return volume_id.error();
+      continue;
     }
     ImageInfo info = to_info(status, std::move(volume_id).value());
-    result.images.push_back({.file = name, .size = info.size, .allocated = info.allocated, .volume_id = std::move(info.volume_id)});
+    result.images.push_back(
+        {.file = name, .size = info.size, .allocated = info.allocated, .volume_id = std::move(info.volume_id), .trouble = {}});
   }
 }
 

@@ -89,7 +89,8 @@ struct PoolImage {
   std::uint64_t size = 0;
   std::uint64_t allocated = 0;
   std::string volume_id{};  ///< of the attribute; empty where there is none (not ours)
-  void fields(auto& f) { f(file, size, allocated, volume_id); }
+  std::string trouble{};    ///< why it could not be looked at (a damaged inode); what else is said of it is not to be relied on
+  void fields(auto& f) { f(file, size, allocated, volume_id, trouble); }
 };
 
 /// A pool's directory and the file system below it.

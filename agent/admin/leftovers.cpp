@@ -31,7 +31,9 @@ void of_records(const Core& core, json& list) {
 void of_pool(const Core& core, const PoolView& view, json& list) {
   for (const mount::PoolImage& image : view.usage.images) {
     const std::string path = view.pool->directory + "/" + image.file;
-    if (is_device_copy(image.file)) {
+    if (!image.trouble.empty()) {
+      list.push_back(image.trouble + "; a repair leaves it alone: check the file system below the pool");
+    } else if (is_device_copy(image.file)) {
       list.push_back(describe_device_copy(path) + "; a repair leaves it alone");
     } else if (image.file.starts_with('.') && !is_half_made(image)) {
       list.push_back(describe_no_half_made(path, image));

@@ -389,4 +389,28 @@ TEST_CASE("stage: a filesystem that lives on in another mount namespace is stage
   CHECK(leaks_beneath(rig.root()) == "");
 }
 
+TEST_CASE("stage: options that a filesystem which lives on elsewhere has not are refused", "[stage][root]") {
+  Rig rig;
+  const LiveVolume volume = bring_up(rig, "v", mount_capability(single_node_writer, "ext4", {"commit=77"}));
+  {
+    const NamespaceHolder elsewhere;
+    REQUIRE(rig.unpublish(volume.id, volume.target) == OK);
+    REQUIRE(rig.unstage(volume.id, volume.staging) == OK);
+    const Outcome refused = rig.stage(volume.id, mount_capability(single_node_writer, "ext4", {"commit=99"}), volume.staging);
+    CHECK(refused == FAILED_PRECONDITION);
+    CHECK_THAT(refused.message, Catch::Contains("still mounted elsewhere") && Catch::Contains("process "));
+    CHECK(refused.message.find("commit") == std::string::npos);
+    rig.agent().kill();
+    rig.agent().start();
+    REQUIRE(rig.stage(volume.id, volume.capability, volume.staging) == OK);
+    REQUIRE(rig.unstage(volume.id, volume.staging) == OK);
+    REQUIRE(rig.stage(volume.id, mount_capability(single_node_writer, "ext4"), volume.staging) == OK);
+    REQUIRE(rig.unstage(volume.id, volume.staging) == OK);
+  }
+  CHECK(rig.stage(volume.id, mount_capability(single_node_writer, "ext4", {"commit=99"}), volume.staging) == OK);
+  CHECK(rig.unstage(volume.id, volume.staging) == OK);
+  CHECK(rig.remove(volume.id) == OK);
+  CHECK(leaks_beneath(rig.root()) == "");
+}
+
 }  // namespace ordinald::testing

@@ -6,10 +6,12 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <fstream>
 #include <set>
 #include <vector>
 
@@ -71,6 +73,21 @@ void read_through(const std::string& path) {
 }
 
 }  // namespace
+
+TEST_CASE("an image that can't be looked at costs its pool nothing but itself", "[root]") {
+  LinuxNode node;
+  must(node.kernel().create_image({.image = node.image("v"), .size = mib}));
+  const std::string bad = node.pool() + "/bad.img";
+  std::ofstream{bad} << "x";
+  const std::string too_long(2000, 'x');
+  REQUIRE(::setxattr(bad.c_str(), "trusted.ordinald.volume", too_long.data(), too_long.size(), 0) == 0);
+  const PoolUsage usage = must(node.kernel().inspect_pool(node.pool()));
+  REQUIRE(usage.images.size() == 2);
+  for (const PoolImage& image : usage.images) {
+    CHECK(image.trouble.empty() == (image.file == "v.img"));
+    CHECK(image.volume_id == (image.file == "v.img" ? "v" : ""));
+  }
+}
 
 TEST_CASE("processes that attach different images at once all get a device of their own", "[root]") {
   LinuxNode node;
