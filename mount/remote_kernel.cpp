@@ -49,7 +49,7 @@ RemoteKernel::~RemoteKernel() {
 }
 
 template <class Describe>
-Result<std::string> RemoteKernel::ask(const std::string& request, std::chrono::milliseconds deadline, const Describe& what) {
+Result<std::string> RemoteKernel::ask(const std::string& request, std::chrono::milliseconds deadline, const Describe& what, bool unmounts) {
   if (!worker_) {
     TRY(worker_, pool_.lease(volume_));
   }
@@ -65,7 +65,7 @@ Result<std::string> RemoteKernel::ask(const std::string& request, std::chrono::m
   auto worker = std::move(worker_);
   const std::string context = what() + " for volume " + volume_;
   const std::string where = "worker process " + std::to_string(worker->pid);
-  Hang hang{.volume = volume_, .what = what(), .pid = worker->pid, .since = since};
+  Hang hang{.volume = volume_, .what = what(), .unmounts = unmounts, .pid = worker->pid, .since = since};
   // A request that isn't whole was never begun: the worker ends when the rest does not come.
   if (sent) pool_.leave(std::move(worker), std::move(hang));
   if (status == Channel::Status::closed) {  // unavailable: an orchestrator takes any other for final, and it may have been done
@@ -90,7 +90,8 @@ auto RemoteKernel::call_within(std::chrono::milliseconds deadline, const Args&..
   constexpr auto index = verb_index<Function>;
   using V = VerbAt<index>;
   using Value = typename VerbSignature<V>::Value;
-  const auto reply = ask(archive::pack(index, volume_, arguments...), deadline, [&] { return describe(V::name, arguments...); });
+  constexpr bool unmounts = index == verb_index<&Kernel::unmount>;
+  const auto reply = ask(archive::pack(index, volume_, arguments...), deadline, [&] { return describe(V::name, arguments...); }, unmounts);
   if (!reply) return Result<Value>{reply.error()};
   return archive::Reader{reply.value()}.template get_result<Value>();
 }
@@ -134,7 +135,11 @@ Result<void> RemoteKernel::erase(const Device& device, bool thick) { return call
 Result<Survey> RemoteKernel::survey(const std::string& path) { return call<&Kernel::survey>(path); }
 Result<PathInfo> RemoteKernel::mount_filesystem(const MountRequest& request) { return call<&Kernel::mount_filesystem>(request); }
 Result<PathInfo> RemoteKernel::bind(const BindRequest& request) { return call<&Kernel::bind>(request); }
-Result<void> RemoteKernel::unmount(const UnmountRequest& request) { return call<&Kernel::unmount>(request); }
+Result<void> RemoteKernel::unmount(const UnmountRequest& request) {
+  TRYV(call<&Kernel::unmount>(request));
+  const auto late = pool_.take_late_error(volume_, describe(VerbAt<verb_index<&Kernel::unmount>>::name, request));
+  return late ? Result<void>{late->with_context("when it was unmounted the last time")} : success();
+}
 Result<PathInfo> RemoteKernel::inspect_path(const std::string& path) { return call<&Kernel::inspect_path>(path); }
 Result<std::vector<MountEntry>> RemoteKernel::mount_table() { return call<&Kernel::mount_table>(); }
 Result<std::vector<StagingPlace>> RemoteKernel::staging_places(const std::string& directory) {

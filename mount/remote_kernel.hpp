@@ -61,7 +61,7 @@ class RemoteKernel : public Kernel {
   auto call_within(std::chrono::milliseconds deadline, const Args&... arguments);
   /// The answer's bytes; `what` is for the text of errors.
   template <class Describe>
-  Result<std::string> ask(const std::string& request, std::chrono::milliseconds deadline, const Describe& what);
+  Result<std::string> ask(const std::string& request, std::chrono::milliseconds deadline, const Describe& what, bool unmounts);
 
   WorkerPool& pool_;
   const std::string volume_;

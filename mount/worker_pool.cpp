@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "mount/archive.hpp"
 #include "mount/process.hpp"
 #include "mount/remote_kernel.hpp"
 
@@ -89,6 +90,7 @@ Result<void> WorkerPool::look_at_hung(const std::string* volume) {
     switch (hung->worker->channel.receive(late, steady_clock::time_point{})) {
       case Channel::Status::done:  // nobody waits for this answer any more: every verb is safe to repeat
         (void)hung->worker->channel.take_fd();
+        keep_late_error(hung->hang, late);
         if (idle_.size() < options_.idle_workers) idle_.push_back(std::move(hung->worker));
         hung = hung_.erase(hung);
         break;
@@ -110,6 +112,22 @@ Result<void> WorkerPool::look_at_hung(const std::string* volume) {
     }
   }
   return success();
+}
+
+void WorkerPool::keep_late_error(const Hang& hang, const std::string& answer) {
+  if (!hang.unmounts) {
+    return;
+  }
+  const auto result = archive::Reader{answer}.get_result<void>();
+  if (!result && result.error().code != ErrorCode::failed_precondition) {  // else it is mounted still, and the repetition tells
+    late_errors_.insert_or_assign({hang.volume, hang.what}, result.error());
+  }
+}
+
+std::optional<Error> WorkerPool::take_late_error(const std::string& volume, const std::string& what) {
+  const std::lock_guard lock{mutex_};
+  const auto late = late_errors_.extract({volume, what});
+  return late.empty() ? std::nullopt : std::optional{late.mapped()};
 }
 
 std::vector<Hang> WorkerPool::hangs() {

@@ -5,10 +5,13 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "mount/channel.hpp"
@@ -22,7 +25,8 @@ namespace ordinald::mount {
 struct Hang {
   std::string volume;
   std::string what;  ///< the verb and its device or path
-  pid_t pid = 0;     ///< of the worker, or of the process that an earlier agent left
+  bool unmounts = false;
+  pid_t pid = 0;  ///< of the worker, or of the process that an earlier agent left
   std::chrono::system_clock::time_point since;
 };
 
@@ -72,6 +76,10 @@ class WorkerPool : public KernelSource {
   Result<std::unique_ptr<Worker>> lease(const std::string& volume);
   void give_back(std::unique_ptr<Worker> worker);
   void leave(std::unique_ptr<Worker> worker, Hang hang);
+  /// The error by which this verb of the volume ended when nobody waited for it any more, once; only unmounting is kept in mind: that what
+  /// was written last is lost is told by one call alone.
+  std::optional<Error> take_late_error(const std::string& volume, const std::string& what);
+  void keep_late_error(const Hang& hang, const std::string& answer);
   /// Takes back who has answered meanwhile and forgets who has died; the lock is held. An error: one still hangs in this volume.
   Result<void> look_at_hung(const std::string* volume);
 
@@ -86,6 +94,7 @@ class WorkerPool : public KernelSource {
   LeftBehind left_behind_;
   std::vector<std::unique_ptr<Worker>> idle_;
   std::vector<Hung> hung_;
+  std::map<std::pair<std::string, std::string>, Error> late_errors_;  ///< by volume and Hang::what
 };
 
 }  // namespace ordinald::mount

@@ -86,7 +86,11 @@ class OddKernel : public Kernel {
   Result<Survey> survey(const std::string&) override { return none(); }
   Result<PathInfo> mount_filesystem(const MountRequest&) override { return none(); }
   Result<PathInfo> bind(const BindRequest&) override { return none(); }
-  Result<void> unmount(const UnmountRequest&) override { return none(); }
+  Result<void> unmount(const UnmountRequest& request) override {
+    if (!request.write_back) return success();
+    ::raise(SIGSTOP);
+    return errno_error(EIO, "what was written last may be lost");
+  }
   Result<std::vector<StagingPlace>> staging_places(const std::string&) override { return none(); }
   Result<FilesystemUsage> usage(const std::string&, const Expected&) override { return none(); }
   Result<std::uint64_t> grow_filesystem(const GrowRequest&) override { return none(); }
@@ -398,6 +402,27 @@ TEST_CASE("worker: 64 volumes hang in the kernel and the others don't notice", "
     CHECK(kernel_of(*pool, "hung-3")->inspect_path("pid").has_value());
     CHECK(soon([&] { return pool->hangs().empty(); }));
   }
+}
+
+TEST_CASE("worker: that an unmount lost something is told, also when it took longer than its call", "[worker][root]") {
+  const TempDir run{"worker"};
+  const auto pool = make_pool(run.path(), {.verb_deadline = 300ms});
+  auto kernel = kernel_of(*pool, "v");
+  const pid_t pid = pid_of(*kernel);
+  const UnmountRequest unmount{.path = "/stage", .expected = {}, .remove = false, .write_back = true};
+  CHECK(kernel->unmount(unmount).error().code == ErrorCode::unavailable);
+  kernel.reset();
+  ::kill(pid, SIGCONT);
+  CHECK(soon([&] { return pool->hangs().empty(); }));
+  UnmountRequest again = unmount;
+  again.write_back = false;
+  CHECK(kernel_of(*pool, "other")->unmount(again).has_value());
+  CHECK(kernel_of(*pool, "v")->inspect_path("pid").has_value());
+  const auto told = kernel_of(*pool, "v")->unmount(again);
+  REQUIRE_FALSE(told.has_value());
+  CHECK(told.error().sys_errno == EIO);
+  CHECK(told.error().message.find("may be lost") != std::string::npos);
+  CHECK(kernel_of(*pool, "v")->unmount(again).has_value());
 }
 
 TEST_CASE("worker: one that dies is told and replaced", "[worker][root]") {
