@@ -28,7 +28,8 @@ Result<BackingFile> backing_file(int image_fd, const ImageRef& image) {
   if (::fstat(image_fd, &status) != 0) {
     return errno_error(errno, "looking at " + describe(image));
   }
-  return BackingFile{.directory = image.directory, .file = image.file, .device = status.st_dev, .inode = status.st_ino};
+  return BackingFile{
+      .directory = image.directory, .file = image.file, .device = status.st_dev, .inode = status.st_ino, .names = status.st_nlink};
 }
 
 Result<std::optional<OpenLoop>> loop_of_open_image(int image_fd, const ImageRef& image) {

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include <cerrno>
@@ -38,6 +39,12 @@ bool is_candidate(std::string_view backing, const BackingFile& file) {
     return name.substr(slash == std::string_view::npos ? 0 : slash + 1) == file.file || backing.ends_with("/" + file.file);
   }
   return deleted && one_ends_with_other(backing.substr(0, backing.size() - deleted_mark.size()), file.directory + "/" + file.file);
+}
+
+/// A loop may have been made on another name of the file, a hard link.
+bool is_same_file(const std::string& path, const BackingFile& file) {
+  struct stat status{};
+  return file.names > 1 && ::stat(path.c_str(), &status) == 0 && status.st_dev == file.device && status.st_ino == file.inode;
 }
 
 struct NamedLoop {
@@ -78,7 +85,7 @@ Result<std::optional<OpenLoop>> look(const BackingFile& file, bool& winding_down
   winding_down = false;
   TRY(const auto loops, list_named());
   for (const NamedLoop& named : loops) {
-    if (!is_candidate(named.backing, file)) {
+    if (!is_candidate(named.backing, file) && !is_same_file(named.backing, file)) {
       continue;
     }
     const std::string path = "/dev/" + named.name;

@@ -25,10 +25,12 @@ struct BackingFile {
   std::string file;
   std::uint64_t device = 0;
   std::uint64_t inode = 0;  ///< 0: gone
+  std::uint64_t names = 1;  ///< st_nlink
 };
 
-/// Looks through sysfs for candidates by name, opens those only, and believes what LOOP_GET_STATUS64 says. unavailable: a loop of this
-/// name is being taken away just now and didn't get done within a fifth of a second.
+/// Looks through sysfs for candidates by name (and by what the path leads to, where the file has several names), opens those only, and
+/// believes what LOOP_GET_STATUS64 says. unavailable: a loop of this name is being taken away just now and didn't get done within a fifth
+/// of a second.
 Result<std::optional<OpenLoop>> search_loops(const BackingFile& file);
 
 /// Every loop that has a file, by sysfs alone.

@@ -134,6 +134,18 @@ TEST_CASE("an image that somebody merely has open is attached all the same, and 
   CHECK(must(node.kernel().attach(image, 4096)).number == device.number);
 }
 
+TEST_CASE("a loop that was made on another name of the image is used", "[root]") {
+  LinuxNode node;
+  const auto image = node.image("linked");
+  must(node.kernel().create_image({.image = image, .size = mib, .thick = false}));
+  const auto rescue = node.image("rescue");
+  REQUIRE(::link(LinuxNode::path_of(image).c_str(), LinuxNode::path_of(rescue).c_str()) == 0);
+  UniqueFd held;
+  const std::string path = foreign_loop(rescue, 0, 0, held);
+  held.reset();
+  CHECK(must(node.kernel().attach(image, 4096)).path == path);
+}
+
 TEST_CASE("a loop that somebody else made on the image is used, and no longer goes away by itself", "[root]") {
   LinuxNode node;
   const auto image = node.image("auto");
