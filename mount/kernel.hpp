@@ -52,8 +52,8 @@ class Kernel {
   virtual Result<PoolDirectory> open_pool(const std::string& directory) = 0;
   /// Marks the directory, durable, where it has no mark yet; answers the one that it has then. not_found: it is missing.
   virtual Result<std::string> mark_pool(const std::string& directory, const std::string& mark) = 0;
-  /// The directory's file system and every regular `*.img` in it, and `.*.img.new`, which a creation that crashed has left. not_found: the
-  /// directory is missing.
+  /// The directory's file system and every regular `*.img` in it, and `.*.img.new`, which a creation that crashed has left; what of them
+  /// can't be looked at, with why. not_found: the directory is missing.
   virtual Result<PoolUsage> inspect_pool(const std::string& directory) = 0;
 
   // --- devices ---
@@ -99,8 +99,8 @@ class Kernel {
   /// parent is missing.
   virtual Result<PathInfo> bind(const BindRequest& request) = 0;
   /// Unmounts (plain, UMOUNT_NOFOLLOW) all that is stacked there and is as expected, then removes as asked. Not a mount, or nothing there,
-  /// is success (and removes as asked). failed_precondition: busy (EBUSY), a mount of something else, a directory with content.
-  /// After a write-back that was asked for and failed: its errno, with the unmount done, so that the next one is success.
+  /// is success (and removes as asked). failed_precondition: busy for a quarter of a second (EBUSY), a mount of something else, a directory
+  /// with content. After a write-back that was asked for and failed: its errno, with the unmount done, so that the next one is success.
   virtual Result<void> unmount(const UnmountRequest& request) = 0;
   virtual Result<PathInfo> inspect_path(const std::string& path) = 0;
   /// The mount table of this process's namespace.
@@ -111,7 +111,7 @@ class Kernel {
   /// statvfs(3) of what is mounted at the path. failed_precondition: not a mount of what is expected.
   virtual Result<FilesystemUsage> usage(const std::string& path, const Expected& expected) = 0;
   /// Grows a mounted filesystem to its device: EXT4_IOC_RESIZE_FS, XFS_IOC_FSGROWFSDATA, BTRFS_IOC_RESIZE. Answers its size afterwards;
-  /// already as large is success. failed_precondition with EPERM: ext4 without CAP_SYS_RESOURCE.
+  /// already as large is success. failed_precondition: EPERM: ext4 without CAP_SYS_RESOURCE, or with errors; EROFS: mounted read-only.
   virtual Result<std::uint64_t> grow_filesystem(const GrowRequest& request) = 0;
   /// Group, g+rwX, and setgid on directories, for all beneath the path when its root lacks them; the root last. Never through a symlink,
   /// never to another filesystem; files' setuid, setgid and capabilities survive the chown. CSI: volume_mount_group.
