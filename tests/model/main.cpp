@@ -215,7 +215,7 @@ bool soak(std::chrono::minutes minutes, int volumes, std::uint64_t seed) {
 
 /// Each world with a fixed and a fresh seed.
 bool short_form(bool real, std::uint64_t fresh) {
-  constexpr std::size_t fake_steps = 10000;
+  constexpr std::size_t fake_steps = 6000;
   constexpr std::size_t thread_steps = 1500;
   constexpr std::size_t real_steps = 300;
   std::vector<std::pair<std::string, std::size_t>> worlds{{"fake", fake_steps}, {"fake-threads", thread_steps}};
