@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <utility>
 
 #include "agent/refuse.hpp"
@@ -93,8 +94,8 @@ class Guard {
     }
     request.argv = filesystem_.grow_argv(device_.path, undo.value());
     const auto grown = kernel_.run_tool(request);
-    if (!grown && grown.error().code == ErrorCode::unavailable) {
-      return grown.error();  // it may still be going on
+    if (!grown && grown.error().code == ErrorCode::unavailable && grown.error().sys_errno != EPIPE) {
+      return grown.error();  // it may still be going on; EPIPE: its worker has died, and the next one begins when the tool is gone
     }
     const std::string what = "growing the filesystem on " + device_.path + ": resize2fs";
     if (const auto verdict = grown ? mount::judge_tool(what, grown.value()) : Result<void>{grown.error()}; !verdict) {

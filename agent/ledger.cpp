@@ -343,6 +343,11 @@ std::map<std::string, VolumeState> Ledger::all() const {
   return states_;
 }
 
+bool Ledger::owns(const std::string& id, const std::string& path) const {
+  const std::scoped_lock lock{mutex_};
+  return owners_.contains({path, id});
+}
+
 std::string Ledger::owner_of(const std::string& path, const std::string& besides, Owns owns) const {
   const std::scoped_lock lock{mutex_};
   for (auto owner = owners_.lower_bound({path, {}}); owner != owners_.end() && owner->first.first == path; ++owner) {

@@ -121,6 +121,7 @@ class Ledger {
   /// Which volume has this path as a target or a staging path, `besides` left out; empty: none. What was found mounted there when a ledger
   /// was lost may be there no more: who is about to mount something asks without it, the kernel tells.
   enum class Owns { by_a_call, also_found };
+  [[nodiscard]] bool owns(const std::string& id, const std::string& path) const;
   [[nodiscard]] std::string owner_of(const std::string& path, const std::string& besides = {}, Owns owns = Owns::also_found) const;
 
   /// Written before it returns; an empty state removes the file. resource_exhausted: no room, and nothing has changed.

@@ -137,7 +137,10 @@ Result<csi::Volume> Provisioner::create(const csi::CallContext& call, const csi:
   TRY(const auto pools, core_.view_pools_beside(plan.pool->name()));
   TRY(const auto recovered, recover_named(call, args.name, pools));
   if (recovered != nullptr) {
-    return existing(args, plan, *recovered);
+    TRY(const auto by_id, locks_.acquire(recovered->id, "CreateVolume", call));
+    if (const auto now = core_.records->find(recovered->id); now != nullptr && !now->deleting) {
+      return existing(args, plan, *now);
+    }
   }
   TRYV(require_inode(plan.pool->name(), pools));
   VolumeRecord record;
@@ -169,7 +172,9 @@ Result<std::shared_ptr<const VolumeRecord>> Provisioner::recover_named(const csi
                                                                        const std::vector<PoolView>& pools) {
   for (const PoolView& view : pools) {
     for (const mount::PoolImage& image : view.usage.images) {
-      const std::string id = image.trouble.empty() ? image.volume_id : image.file.substr(0, image.file.rfind('.'));
+      // Without its mark too, as after a copy that left out the attributes: nothing is made anew of it then, and nothing blank in its
+      // place.
+      const std::string id = image.volume_id.empty() ? image.file.substr(0, image.file.rfind('.')) : image.volume_id;
       const auto pool = core_.pools.find(view.pool->name);
       if (pool == core_.pools.end() || !is_id_for(id, name) || image.file != id + ".img" || core_.records->find(id) != nullptr) {
         continue;

@@ -121,6 +121,7 @@ void drop_gone(Core& core, mount::Kernel& kernel, const LoopVolumes& owners, con
       if (gone) {
         core.repairs.repaired("stage-dropped", "volume " + id + ": it is not mounted at its staging path " + stage.path +
                                                    " any more; staging it again puts it back");
+        kept.alive_options = stage.options_digest.empty() ? kept.alive_options : stage.options_digest;
       }
       return gone;
     });
@@ -141,8 +142,8 @@ void find_lost(Core& core, const LoopVolumes& owners, const TopMounts& mounts, c
     const std::string id = owners.of(entry, block);
     const auto state = known.find(id);
     // A path that is another volume's has the node of a device that went away, and whose number this volume's has got.
-    const std::string owner = core.ledger->owner_of(path);
-    if (id.empty() || (!owner.empty() && owner != id) || (state != known.end() && (state->second.device || !state->second.found.empty()))) {
+    const std::string owner = core.ledger->owner_of(path, id, block ? Ledger::Owns::also_found : Ledger::Owns::by_a_call);
+    if (id.empty() || !owner.empty() || (state != known.end() && (state->second.device || !state->second.found.empty()))) {
       continue;
     }
     // What else the ledger has of it, such as who had it before, stays.

@@ -233,7 +233,9 @@ Result<void> Stager::stage_mount(Request& request, Kernel& kernel, VolumeState& 
       return undo.with(same.error());
     }
   }
-  state.alive_options.clear();
+  if (!ready.value().alive) {
+    state.alive_options.clear();
+  }
   state.device = device;
   state.fs_type = request.stage.fs_type;
   state.fs_uuid = ready.value().uuid;
@@ -293,6 +295,10 @@ Result<void> Stager::refuse_other_options(const Request& request, Kernel& kernel
     for (const mount::Pin& pin : pins.value()) {
       who += (who.empty() ? ": process " : "; process ") + std::to_string(pin.pid) + " (" + pin.command + ") has it at " + pin.mount_point;
     }
+  }
+  if (who.empty()) {
+    return mount::make_error(ErrorCode::unavailable,
+                             "somebody has " + device.path + " open for himself just now (udev, a filesystem's tool); call again");
   }
   return refuse("its filesystem is still mounted elsewhere, with other mount_flags than are asked for now, and Linux would ignore these" +
                 who + ". Wait for that to end, or end it; then stage it again");
@@ -366,7 +372,9 @@ Result<void> Stager::unstage(const csi::UnstageArgs& args) {
       }
     }
   }
-  state.alive_options = stage != nullptr ? stage->options_digest : std::string{};
+  if (stage != nullptr && !stage->options_digest.empty()) {
+    state.alive_options = stage->options_digest;
+  }
   std::erase_if(state.stages, [&](const Stage& entry) { return entry.path == args.staging_path; });
   state.forget_found(args.staging_path);
   state.forget_ready();

@@ -110,9 +110,9 @@ class Owners {
 };
 
 bool is_asked_for(const Core& core, const std::string& volume, const mount::MountEntry& entry, Shape shape) {
-  const std::string owner = core.ledger->owner_of(entry.mount_point);
   // The node of a device that went away stays at its target, also where the number is another volume's by now.
-  return shape == Shape::node ? !owner.empty() : shape == Shape::whole && owner == volume;
+  return shape == Shape::node ? !core.ledger->owner_of(entry.mount_point).empty()
+                              : shape == Shape::whole && core.ledger->owns(volume, entry.mount_point);
 }
 
 /// What others bind of a published volume is theirs to end: they have it by a publication, which they end by a call.

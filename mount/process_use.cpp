@@ -151,24 +151,32 @@ class Process {
     }
     const std::uint64_t filesystem = makedev(status.stx_dev_major, status.stx_dev_minor);
     const bool node = S_ISBLK(status.stx_mode) && makedev(status.stx_rdev_major, status.stx_rdev_minor) == query_.device.number;
-    return node || filesystem == query_.device.number || (status.stx_dev_major == 0 && is_on_its_btrfs(link));
+    if (node || filesystem == query_.device.number || status.stx_dev_major != 0 || query_.btrfs_uuid.empty()) {
+      return node || filesystem == query_.device.number;
+    }
+    return is_on_its_btrfs(link);
   }
 
   /// Each subvolume of a btrfs has an anonymous device number of its own; of the numbers that statfs(2) answers the first is made of the
   /// UUID alone. Only a btrfs is asked: the server of another anonymous filesystem (NFS, FUSE) may hang.
-  [[nodiscard]] bool is_on_its_btrfs(const std::string& link) const {
+  [[nodiscard]] Result<bool> is_on_its_btrfs(const std::string& link) const {
     constexpr int btrfs_handles = 0x4d;  // FILEID_BTRFS_WITHOUT_PARENT of linux/exportfs.h; made without asking any device
-    if (query_.btrfs_uuid.empty()) {
-      return false;
-    }
     alignas(file_handle) std::array<char, sizeof(file_handle) + MAX_HANDLE_SZ> room{};
     auto* handle = new (room.data()) file_handle{};
     handle->handle_bytes = MAX_HANDLE_SZ;
     int mount_id = 0;
+    if (::name_to_handle_at(AT_FDCWD, link.c_str(), handle, &mount_id, AT_SYMLINK_FOLLOW) != 0) {
+      const bool none = errno == EOPNOTSUPP || errno == EOVERFLOW || errno == ESTALE || means_gone(errno);  // a pipe, another filesystem
+      return none ? Result<bool>{false} : errno_error(errno, "looking at " + link);
+    }
     struct statfs status{};
-    return ::name_to_handle_at(AT_FDCWD, link.c_str(), handle, &mount_id, AT_SYMLINK_FOLLOW) == 0 && handle->handle_type == btrfs_handles &&
-           ::statfs(link.c_str(), &status) == 0 && status.f_type == BTRFS_SUPER_MAGIC &&
-           static_cast<std::uint32_t>(status.f_fsid.__val[0]) == btrfs_number_of(query_.btrfs_uuid);
+    if (handle->handle_type != btrfs_handles) {
+      return false;
+    }
+    if (::statfs(link.c_str(), &status) != 0) {
+      return means_gone(errno) ? Result<bool>{false} : errno_error(errno, "looking at " + link);
+    }
+    return status.f_type == BTRFS_SUPER_MAGIC && static_cast<std::uint32_t>(status.f_fsid.__val[0]) == btrfs_number_of(query_.btrfs_uuid);
   }
   /// Big-endian words 0 and 2 of the UUID, one upon the other.
   static std::uint32_t btrfs_number_of(std::string uuid) {

@@ -69,10 +69,11 @@ Result<std::string> RemoteKernel::ask(const std::string& request, std::chrono::m
   // A request that isn't whole was never begun: the worker ends when the rest does not come.
   if (sent) pool_.leave(std::move(worker), std::move(hang));
   if (status == Channel::Status::closed) {  // unavailable: an orchestrator takes any other for final, and it may have been done
-    return make_error(ErrorCode::unavailable, context + ": " + where +
-                                                  (sent ? " died before it answered (the kernel's log says whether it was out of memory): "
-                                                          "it may have been done or not, repeat the call"
-                                                        : " died before it was asked: nothing was done, repeat the call"));
+    const char* what_then = sent
+                                ? " died before it answered (the kernel's log says whether it was out of memory): it may have been done or "
+                                  "not, repeat the call"
+                                : " died before it was asked: nothing was done, repeat the call";
+    return Error{.code = ErrorCode::unavailable, .message = context + ": " + where + what_then, .sys_errno = EPIPE};
   }
   if (status == Channel::Status::stopped) {
     return make_error(ErrorCode::unavailable,
@@ -133,12 +134,22 @@ Result<Device> RemoteKernel::refresh_device_size(const Device& device) { return 
 Result<Probe> RemoteKernel::probe(const ProbeRequest& request) { return call<&Kernel::probe>(request); }
 Result<void> RemoteKernel::erase(const Device& device, bool thick) { return call<&Kernel::erase>(device, thick); }
 Result<Survey> RemoteKernel::survey(const std::string& path) { return call<&Kernel::survey>(path); }
-Result<PathInfo> RemoteKernel::mount_filesystem(const MountRequest& request) { return call<&Kernel::mount_filesystem>(request); }
+Result<PathInfo> RemoteKernel::mount_filesystem(const MountRequest& request) {
+  if (const auto late = late_error_of_unmounting(request.target)) {
+    return *late;  // before anybody goes on with what is there
+  }
+  return call<&Kernel::mount_filesystem>(request);
+}
 Result<PathInfo> RemoteKernel::bind(const BindRequest& request) { return call<&Kernel::bind>(request); }
 Result<void> RemoteKernel::unmount(const UnmountRequest& request) {
   TRYV(call<&Kernel::unmount>(request));
-  const auto late = pool_.take_late_error(volume_, describe(VerbAt<verb_index<&Kernel::unmount>>::name, request));
-  return late ? Result<void>{late->with_context("when it was unmounted the last time")} : success();
+  const auto late = late_error_of_unmounting(request.path);
+  return late ? Result<void>{*late} : success();
+}
+
+std::optional<Error> RemoteKernel::late_error_of_unmounting(const std::string& path) {
+  const auto late = pool_.take_late_error(volume_, describe(VerbAt<verb_index<&Kernel::unmount>>::name, path));
+  return late ? std::optional{late->with_context("when " + path + " was unmounted the last time")} : std::nullopt;
 }
 Result<PathInfo> RemoteKernel::inspect_path(const std::string& path) { return call<&Kernel::inspect_path>(path); }
 Result<std::vector<MountEntry>> RemoteKernel::mount_table() { return call<&Kernel::mount_table>(); }

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "mount/kernel.hpp"
@@ -54,6 +55,8 @@ class RemoteKernel : public Kernel {
   Result<ToolOutcome> run_tool(const ToolRequest& request) override;
 
  private:
+  /// What an unmount of the path that outlasted its call lost, told once.
+  std::optional<Error> late_error_of_unmounting(const std::string& path);
   /// The verb's answer, by its number in the list (verbs.hpp).
   template <auto Function, class... Args>
   auto call(const Args&... arguments);

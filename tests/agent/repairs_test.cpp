@@ -201,6 +201,12 @@ TEST_CASE("a create whose volume lost its record gets that volume, no blank one 
     refused(rig.create(), ErrorCode::failed_precondition, id + ".img");
     CHECK(rig.node.with([](FakeState& state) { return state.images.size(); }) == 1);
   }
+  SECTION("nor whose it is, as after a copy without attributes: it is refused") {
+    rig.node.with([&](FakeState& state) { state.volume(id).volume_id.clear(); });
+    rig.start();
+    refused(rig.create(), ErrorCode::unavailable, id + ".img");
+    CHECK(rig.node.with([](FakeState& state) { return state.images.size(); }) == 1);
+  }
 }
 
 TEST_CASE("a lost record is made anew from the image, and what it holds is served, never formatted") {

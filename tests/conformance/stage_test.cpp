@@ -1,5 +1,6 @@
 // "Node": Stage and Unstage.
 #include <fcntl.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "tests/support/rig.hpp"
@@ -404,7 +405,14 @@ TEST_CASE("stage: options that a filesystem which lives on elsewhere has not are
     rig.agent().start();
     REQUIRE(rig.stage(volume.id, volume.capability, volume.staging) == OK);
     REQUIRE(rig.unstage(volume.id, volume.staging) == OK);
+    REQUIRE(rig.unstage(volume.id, volume.staging) == OK);  // once more: it forgets nothing
     REQUIRE(rig.stage(volume.id, mount_capability(single_node_writer, "ext4"), volume.staging) == OK);
+    REQUIRE(rig.unstage(volume.id, volume.staging) == OK);
+    REQUIRE(rig.stage(volume.id, volume.capability, volume.staging) == OK);
+    rig.agent().kill();
+    REQUIRE(::umount2(volume.staging.c_str(), 0) == 0);  // as when it dies between its unmount and its ledger
+    rig.agent().start();
+    REQUIRE(rig.stage(volume.id, volume.capability, volume.staging) == OK);
     REQUIRE(rig.unstage(volume.id, volume.staging) == OK);
   }
   CHECK(rig.stage(volume.id, mount_capability(single_node_writer, "ext4", {"commit=99"}), volume.staging) == OK);
