@@ -216,6 +216,9 @@ Result<Device> attach_loop(const ImageRef& image, std::uint32_t block_size) {
 
 Result<ReadOnlyLoop> attach_read_only(int file_fd, const std::string& path, std::uint32_t block_size) {
   const std::string what = "attaching " + path + " read-only";
+  const auto failed = [&](int error, const char* how, const std::string& loop) {
+    return errno_error(error, std::string{what}.append(how).append(loop));
+  };
   const UniqueFd control{::open("/dev/loop-control", O_RDWR | O_CLOEXEC)};
   if (!control) {
     return errno_error(ErrorCode::failed_precondition, errno, "opening /dev/loop-control (is the kernel module loop loaded?)");
@@ -228,7 +231,7 @@ Result<ReadOnlyLoop> attach_read_only(int file_fd, const std::string& path, std:
     const std::string loop = "/dev/loop" + std::to_string(number);
     UniqueFd fd{::open(loop.c_str(), O_RDONLY | O_CLOEXEC)};
     if (!fd) {
-      return errno_error(errno, what + ": opening " + loop);
+      return failed(errno, ": opening ", loop);
     }
     loop_config config{};
     config.fd = static_cast<__u32>(file_fd);
@@ -241,7 +244,7 @@ Result<ReadOnlyLoop> attach_read_only(int file_fd, const std::string& path, std:
       return ReadOnlyLoop{.fd = std::move(fd), .device = std::move(device)};
     }
     if (errno != EBUSY && errno != ENXIO) {
-      return errno_error(errno, what + " as " + loop);
+      return failed(errno, " as ", loop);
     }
   }
   return make_error(ErrorCode::unavailable, "other processes were quicker to take each free loop device; try again for " + path);

@@ -113,7 +113,7 @@ Result<void> RemoteKernel::remove_image(const ImageRef& image) { return call<&Ke
 Result<PoolDirectory> RemoteKernel::open_pool(const std::string& directory) {
   auto opened = call<&Kernel::open_pool>(directory);
   if (!opened) return opened;
-  opened.value().fd = worker_->channel.take_fd();
+  opened.value().fd = worker_ ? worker_->channel.take_fd() : UniqueFd{};
   if (!opened.value().fd) return errno_error(ErrorCode::resource_exhausted, EMFILE, "receiving the descriptor of " + directory);
   return opened;
 }

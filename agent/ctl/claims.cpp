@@ -1,5 +1,6 @@
 #include "agent/ctl/claims.hpp"
 
+#include <fmt/core.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -213,7 +214,7 @@ Result<std::vector<ClaimedVolume>> Claims::claim(const ClaimSet& set, std::int64
     const std::string claim = claim_name(of, set, ordinal);
     if (!known.contains(claim)) {
       TRYV(create(of, claim, patience));
-      session_.notes().line(name + ": made " + claim + ", " + text_of(of.size));
+      session_.notes().line(fmt::format("{}: made {}, {}", name, claim, text_of(of.size)));
     }
   }
   TRY(const auto wanted, places(set, ordinal, patience));

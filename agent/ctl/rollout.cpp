@@ -181,7 +181,7 @@ Result<void> await_ready(ServiceManager& manager, const std::string& unit, std::
     }
     const std::string now = active ? fmt::format("active, waiting {} s for it to stay so", min_ready.count()) : condition(state);
     if (now != said) {
-      say(unit + ": " + now);
+      say(fmt::format("{}: {}", unit, now));
       said = now;
     }
     if (manager.now() >= deadline) {
