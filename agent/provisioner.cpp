@@ -135,7 +135,7 @@ Result<csi::Volume> Provisioner::create(const csi::CallContext& call, const csi:
     TRYV(check_options(plan.fs_type, plan.parameters.mkfs_options, plan.size, plan.parameters.block_size));
   }
   TRY(const auto pools, core_.view_pools_beside(plan.pool->name()));
-  TRY(const auto recovered, recover_named(call, args.name, pools));
+  TRY(const auto recovered, recover_named(core_, locks_, call, args.name, pools));
   if (recovered != nullptr) {
     TRY(const auto by_id, locks_.acquire(recovered->id, "CreateVolume", call));
     if (const auto now = core_.records->find(recovered->id); now != nullptr && !now->deleting) {
@@ -164,42 +164,6 @@ Result<csi::Volume> Provisioner::create(const csi::CallContext& call, const csi:
   TRY(const auto by_id, locks_.acquire(record.id, "CreateVolume", call));
   TRYV(core_.records->save(record));
   return provision(std::move(record), *plan.pool);
-}
-
-/// The volume of this name whose record was lost, with the state directory: an image of it is in a pool. A blank one in its place would be
-/// taken for it. Nothing where there is none.
-Result<std::shared_ptr<const VolumeRecord>> Provisioner::recover_named(const csi::CallContext& call, const std::string& name,
-                                                                       const std::vector<PoolView>& pools) {
-  for (const PoolView& view : pools) {
-    for (const mount::PoolImage& image : view.usage.images) {
-      // Without its mark too, as after a copy that left out the attributes: nothing is made anew of it then, and nothing blank in its
-      // place.
-      const std::string id = image.volume_id.empty() ? image.file.substr(0, image.file.rfind('.')) : image.volume_id;
-      const auto pool = core_.pools.find(view.pool->name);
-      if (pool == core_.pools.end() || !is_id_for(id, name) || image.file != id + ".img" || core_.records->find(id) != nullptr) {
-        continue;
-      }
-      TRY(const auto guard, locks_.acquire(id, "CreateVolume", call));
-      TRY(const auto kernel, core_.kernels.for_volume(id));
-      const std::string what =
-          "volume " + name + ": its record is lost, and its image is in pool " + view.pool->name + " (" + image.file + ")";
-      if (core_.records->find(id) == nullptr) {
-        if (const auto made = recover_record(core_, *kernel, id); !made) {
-          return make_error(ErrorCode::unavailable, what + ", and it can't be made anew yet: " + made.error().message);
-        }
-      }
-      const auto record = core_.records->find(id);
-      if (record != nullptr && record->name == name) {
-        return record;
-      }
-      if (record == nullptr && pool->second->backing(*kernel, mount::PoolVolume{.id = id})) {
-        return make_error(
-            ErrorCode::failed_precondition,
-            what + ", and none can be made of that (ordinalctl orphans says why); nothing is made in its place until it is moved away");
-      }
-    }
-  }
-  return std::shared_ptr<const VolumeRecord>{};
 }
 
 Result<csi::Volume> Provisioner::existing(const csi::CreateVolumeArgs& args, const Plan& plan, const VolumeRecord& record) {

@@ -34,8 +34,6 @@ class Provisioner {
   struct Plan;
   Result<Plan> plan(const csi::CreateVolumeArgs& args) const;
   static Result<void> check_new(const csi::CreateVolumeArgs& args, const Plan& plan);
-  Result<std::shared_ptr<const VolumeRecord>> recover_named(const csi::CallContext& call, const std::string& name,
-                                                            const std::vector<PoolView>& pools);
   Result<csi::Volume> existing(const csi::CreateVolumeArgs& args, const Plan& plan, const VolumeRecord& record);
   Result<csi::Volume> first_terms(const csi::CreateVolumeArgs& args, const Plan& plan, VolumeRecord record);
   Result<csi::Volume> provision(VolumeRecord record, const mount::Pool& pool);

@@ -71,4 +71,38 @@ Result<bool> recover_record(Core& core, mount::Kernel& kernel, const std::string
   return true;
 }
 
+Result<std::shared_ptr<const VolumeRecord>> recover_named(Core& core, VolumeLocks& locks, const csi::CallContext& call,
+                                                          const std::string& name, const std::vector<PoolView>& pools) {
+  for (const PoolView& view : pools) {
+    for (const mount::PoolImage& image : view.usage.images) {
+      // Without its mark too, as after a copy that left out the attributes: nothing is made anew of it then, and nothing blank in its
+      // place.
+      const std::string id = image.volume_id.empty() ? image.file.substr(0, image.file.rfind('.')) : image.volume_id;
+      const auto pool = core.pools.find(view.pool->name);
+      if (pool == core.pools.end() || !is_id_for(id, name) || image.file != id + ".img" || core.records->find(id) != nullptr) {
+        continue;
+      }
+      TRY(const auto guard, locks.acquire(id, "CreateVolume", call));
+      TRY(const auto kernel, core.kernels.for_volume(id));
+      const std::string what =
+          "volume " + name + ": its record is lost, and its image is in pool " + view.pool->name + " (" + image.file + ")";
+      if (core.records->find(id) == nullptr) {
+        if (const auto made = recover_record(core, *kernel, id); !made) {
+          return mount::make_error(mount::ErrorCode::unavailable, what + ", and it can't be made anew yet: " + made.error().message);
+        }
+      }
+      const auto record = core.records->find(id);
+      if (record != nullptr && record->name == name) {
+        return record;
+      }
+      if (record == nullptr && pool->second->backing(*kernel, mount::PoolVolume{.id = id})) {
+        return mount::make_error(
+            mount::ErrorCode::failed_precondition,
+            what + ", and none can be made of that (ordinalctl orphans says why); nothing is made in its place until it is moved away");
+      }
+    }
+  }
+  return std::shared_ptr<const VolumeRecord>{};
+}
+
 }  // namespace ordinald::agent
